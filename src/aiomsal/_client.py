@@ -1,0 +1,136 @@
+"""The seam between the manager, which owns tokens, and a client, which gets them: protocols, and what passes between.
+
+The manager knows a client by these protocols only. `ConfidentialClient` and `PublicClient` fulfil them with MSAL,
+`aiomsal.testing.ScriptedClient` by hand; yours may too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ._errors import TokenError
+    from ._token import Account, Token, TokenRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Acquired:
+    """What an acquisition brought: the token, and the session as it is to be saved."""
+
+    token: Token
+    session: bytes | None = field(default=None, repr=False)
+    """The session after the acquisition, refresh tokens and all but no access token; None where there is none."""
+
+
+class Attempt(NamedTuple):
+    """Where a flight stands with one request, for the client to decide whether and when to ask."""
+
+    number: int
+    """0 for the first attempt."""
+    failure: TokenError | None
+    """Why the attempt before this one failed; None at the first."""
+    deadline: float
+    """When the flight's passengers are let go, by `anyio.current_time()`."""
+
+
+class TokenClient(Protocol):
+    """Who we are towards the authority. One manager uses one client, from any number of event loops and threads.
+
+    The manager guarantees, for one flight: `prepare` before each `acquire`, and no lock held in `prepare`; at most
+    one `acquire` at a time for equal requests in this process, and for equal session keys wherever the store's
+    locks reach. The client guarantees what each method says. The methods may be called on several loops at once.
+    """
+
+    def request(self, scopes: tuple[str, ...], options: Mapping[str, Any], /) -> TokenRequest:
+        """The canonical request for a call's scopes and keywords, or the error that tells what is wrong with them.
+
+        Pure: no I/O, no waiting, the same result for the same arguments. Options are those the caller passed, none of
+        them None or empty; `rejected` is never among them. Everything that may change the result must be in the
+        request, for equal requests share one token. It must hold no secret.
+
+        Raises:
+            TypeError: an option that is unknown, of the wrong type, or not for this kind of client.
+            ValueError: scopes or options that cannot be right, before anything is sent.
+        """
+        ...
+
+    def session_key(self, request: TokenRequest, /) -> str | None:
+        """The name of the session (refresh tokens and accounts) that serves this request, None where there is none.
+
+        Pure. Requests with one session key are acquired one after another, for each may change the session. It must
+        stay the same over restarts, and when a secret is rotated, and hold no secret.
+        """
+        ...
+
+    async def prepare(self, request: TokenRequest, attempt: Attempt, /) -> None:
+        """Do, outside of any lock, whatever must be waited for before the authority can be asked; or raise.
+
+        Here belong the wait for a Retry-After, the back-off before attempt 1, 2, ..., a breaker's refusal, the
+        building of what is built once, and a credential that must itself be awaited. Raise `attempt.failure`, or
+        something clearer, to give up: whether a failure is worth another attempt is the client's to know. It may
+        be cancelled at any await.
+        """
+        ...
+
+    async def acquire(self, request: TokenRequest, session: bytes | None, /) -> Acquired:
+        """Ask the authority for a token, once, by means of the session if there is one; never ask a person.
+
+        Once a request may have left, cancellation must wait until its answer is here, and the answer be returned
+        (`aiomsal` does so where it hops to a thread): a rotated refresh token would be lost with it. It has to end by
+        a timeout of its own.
+
+        Raises:
+            InteractionRequired: a person is needed.
+            TokenError: anything else that went wrong; foreign exceptions are translated, with `from`.
+        """
+        ...
+
+
+@runtime_checkable
+class SignInClient(TokenClient, Protocol):
+    """A client that knows people: it can sign them in, and tell who is in a session.
+
+    Sessions are the client's own format; the manager only loads, saves and compares them.
+    """
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether it was given a way to ask a person (`sign_in=`)."""
+        ...
+
+    def session_of(self, account: str | None, /) -> str | None:
+        """The session key of a home account id; for None that of the session all accounts share, if they do.
+
+        Pure. `session_key` gives the same for a user's request.
+        """
+        ...
+
+    async def sign_in(self, request: TokenRequest, /) -> Acquired:
+        """Ask a person to sign in, and return the token with a session of this one sign-in. No lock is held meanwhile.
+
+        The token names its account. Cancelled, it stops at once and leaves nothing behind: no listener, no poll.
+
+        Raises:
+            SignInError: refused, expired, or answered by something else.
+            TokenError: the authority failed.
+        """
+        ...
+
+    def accounts(self, session: bytes, /) -> tuple[Account, ...]:
+        """Who is in this session. Pure."""
+        ...
+
+    def merge(self, session: bytes | None, update: bytes, /, *, sign_in: bool) -> bytes:
+        """The session with an update in it. Pure.
+
+        With `sign_in` the update's accounts are added; without, an account that has left the session meanwhile
+        stays away, and of two versions of a refresh token the newer stays.
+        """
+        ...
+
+    def without(self, session: bytes, account: str, /) -> bytes | None:
+        """The session without this home account id and its tokens; None if nobody is left. Pure."""
+        ...

@@ -1,0 +1,272 @@
+"""At most one acquisition aloft per key, on however many event loops.
+
+A flight belongs to nobody. It runs in a task of its own; everybody who wants its result, the first included, is a
+passenger, who may leave at any time without changing anything for the flight or the others.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import threading
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+import anyio
+
+from ._errors import AuthorityUnavailable, FlightAborted, TokenError
+from ._spawn import here
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Hashable, Iterable
+
+    from ._spawn import Detached, Home, Waiter
+
+T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
+
+LOOK_ABROAD: Final = 1.0
+"""Seconds after which a passenger on another loop looks whether the flying loop still runs: nobody else can tell it."""
+
+LOSSES: Final = 5
+"""How often a passenger launches anew when flights are lost; more is not a loop that died, but a fault."""
+
+
+class Flight(Generic[T]):
+    """One acquisition, from launch to landing. Only `Flights` writes to it, under its lock.
+
+    It lands exactly once: with a result, with an error, or lost, when whoever is aboard has to launch anew.
+    """
+
+    __slots__ = ("error", "home", "key", "landed", "owned", "passengers", "result", "task", "timer")
+
+    def __init__(self, key: Hashable, home: Home, *, owned: bool) -> None:
+        self.key = key
+        self.home = home
+        self.owned = owned
+        self.passengers: dict[Waiter, None] = {}  # a dict: leaving costs the same from either end, and order is kept
+        self.landed = False
+        self.result: tuple[T] | None = None
+        self.error: BaseException | None = None
+        self.task: Detached | None = None
+        self.timer: Detached | None = None
+
+
+class Flights(Generic[T]):
+    """The flights aloft, by key. Any thread and any event loop; holds nothing of a loop when no flight is aloft.
+
+    Invariant: a key has at most one flight aloft, and `look`, asked under the same lock as the table, sees what an
+    ended flight left behind; so whoever asks finds either the flight or its result. The mutable state of this
+    object is the table and its flights, under a plain lock that is held for dictionary work only.
+    """
+
+    def __init__(self) -> None:
+        self._closed = False
+        self._renew()
+
+    def __len__(self) -> int:
+        return len(self._aloft)
+
+    def launch(
+        self,
+        key: Hashable,
+        acquire: Callable[[], Awaitable[T]],
+        *,
+        look: Callable[[], T | None],
+        timeout: float | None = None,
+    ) -> None:
+        """See to it that a flight is aloft unless `look` finds its result: `join` without going aboard.
+
+        Never suspends.
+        """
+        home = here()
+        with self.guard():
+            if self._flying(key, home) is not None or look() is not None:
+                return
+            flight = self._register(key, home, owned=False)
+        self._start(flight, acquire, timeout)
+
+    async def join(
+        self,
+        key: Hashable,
+        acquire: Callable[[], Awaitable[T]],
+        *,
+        look: Callable[[], T | None] | None = None,
+        timeout: float | None = None,
+        owned: bool = False,
+    ) -> T:
+        """The result of the flight for this key, launching it if there is none and `look` finds no result either.
+
+        Args:
+            key: which flight; equal keys share one.
+            acquire: what the flight does; it runs with the launching caller's context variables.
+            look: finds the result of an earlier flight without waiting; called under the lock.
+            timeout: after so many seconds the passengers are let go with `AuthorityUnavailable`, and the flight is
+                cancelled; it may take its time to end.
+            owned: the flight is for its passengers only, and is aborted when the last of them leaves.
+
+        Raises:
+            FlightAborted: these flights are closed.
+        """
+        home = here()
+        for _ in range(LOSSES):
+            launched = False
+            with self.guard():
+                flight = self._flying(key, home)
+                if flight is None:
+                    if look is not None and (found := look()) is not None:
+                        return found
+                    flight = self._register(key, home, owned=owned)
+                    launched = True
+                waiter = home.waiter()
+                flight.passengers[waiter] = None
+            if launched:
+                self._start(flight, acquire, timeout)
+            await self._fly_along(flight, waiter)
+            if flight.error is not None:
+                raise copy_of(flight.error)
+            if flight.result is not None:
+                return flight.result[0]
+        raise FlightAborted(f"{LOSSES} flights in a row were cancelled from outside: look for what cancels them")
+
+    async def close(self, timeout: float) -> None:
+        """Launch nothing any more. Abort the flights that their passengers own; give the others so many seconds."""
+        self._closed = True
+        closed = FlightAborted("the manager was closed: make a new one, or close it later", code="closed")
+        for flight in self._flights():
+            if flight.owned:
+                self._abort(flight, closed)
+        home = here()
+        with anyio.move_on_after(timeout):
+            for flight in self._flights():
+                waiter = home.waiter()
+                with self.guard():
+                    if flight.landed:
+                        continue
+                    flight.passengers[waiter] = None
+                await self._fly_along(flight, waiter)
+        for flight in self._flights():
+            self._abort(flight, closed)
+
+    def _renew(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._aloft: dict[Hashable, Flight[T]] = {}
+
+    def guard(self) -> threading.Lock:
+        """The lock under which the table changes, and under which whatever `look` reads has to be written."""
+        if self._pid != os.getpid():  # forked: the lock may be held for ever, and the flights fly in the parent
+            self._renew()
+        return self._lock
+
+    def _flights(self) -> list[Flight[T]]:
+        with self.guard():
+            return list(self._aloft.values())
+
+    def _flying(self, key: Hashable, home: Home) -> Flight[T] | None:
+        """The flight of a key if it can still land; one whose loop has died is forgotten. Under the lock."""
+        flight = self._aloft.get(key)
+        if flight is None or flight.home == home or flight.home.alive():
+            return flight
+        del self._aloft[key]
+        return None
+
+    def _register(self, key: Hashable, home: Home, *, owned: bool) -> Flight[T]:
+        if self._closed:
+            raise FlightAborted("the manager is closed: make a new one", code="closed")
+        flight = self._aloft[key] = Flight(key, home, owned=owned)
+        return flight
+
+    def _start(self, flight: Flight[T], acquire: Callable[[], Awaitable[T]], timeout: float | None) -> None:
+        """Not under the lock: an eager task runs, and may land, before this returns."""
+
+        async def fly() -> None:
+            try:
+                result = await acquire()
+            except Exception as error:  # noqa: BLE001 -- whatever it is, it is for the passengers
+                self._land(flight, error=error)
+            except GeneratorExit:  # the loop is gone, and perhaps the lock is held by the code that was interrupted
+                raise
+            except BaseException:
+                self._land(flight)
+                raise
+            else:
+                self._land(flight, (result,))
+
+        if timeout is not None:
+            flight.timer = flight.home.call_later(timeout, lambda: self._expire(flight, timeout))
+        flight.task = flight.home.detach(fly)
+        if flight.landed:  # by an abort from another thread, before there was a task to cancel; or by an eager task
+            self._recall(flight)
+
+    def _land(self, flight: Flight[T], result: tuple[T] | None = None, error: BaseException | None = None) -> None:
+        """The first landing counts. What `look` is to find must be there before."""
+        with self.guard():
+            if flight.landed:
+                return
+            flight.landed, flight.result, flight.error = True, result, error
+            if self._aloft.get(flight.key) is flight:  # by identity: the key may fly again
+                del self._aloft[flight.key]
+            passengers, flight.passengers = flight.passengers, {}
+        if flight.timer is not None:
+            flight.home.call_soon(flight.timer.cancel)
+        _wake(passengers)
+
+    def _abort(self, flight: Flight[T], error: TokenError) -> None:
+        self._land(flight, error=error)
+        self._recall(flight)
+
+    def _recall(self, flight: Flight[T]) -> None:
+        if flight.task is not None:
+            flight.home.call_soon(flight.task.cancel)
+
+    def _expire(self, flight: Flight[T], timeout: float) -> None:
+        words = f"no token within {timeout:g} s (acquire_timeout): the authority may be down, try again later"
+        if not flight.landed:
+            self._abort(flight, AuthorityUnavailable(words, code="timeout"))
+
+    async def _fly_along(self, flight: Flight[T], waiter: Waiter) -> None:
+        """Be a passenger until the flight has landed; leaving early changes nothing for anybody else."""
+        try:
+            if flight.home == waiter.home:
+                await waiter.wait()
+            while not flight.landed:  # on another loop than ours: if it dies nobody wakes us
+                with anyio.move_on_after(LOOK_ABROAD):
+                    await waiter.wait()
+                if not flight.home.alive():
+                    self._land(flight)
+        finally:
+            with self.guard():
+                left_early = flight.passengers.pop(waiter, waiter) is None
+                last = left_early and not flight.passengers
+            if last and flight.owned:
+                self._abort(flight, FlightAborted("everybody who waited has left", code="abandoned"))
+
+
+def _wake(passengers: Iterable[Waiter]) -> None:
+    """Wake each through their own loop, with one call a loop."""
+    by_home: dict[Home, list[Waiter]] = {}
+    for waiter in passengers:
+        by_home.setdefault(waiter.home, []).append(waiter)
+    for home, waiters in by_home.items():
+        home.call_soon(_wake_all, waiters)
+
+
+def _wake_all(waiters: list[Waiter]) -> None:
+    for waiter in waiters:
+        waiter.wake()
+
+
+def copy_of(error: E) -> E:
+    """A copy to raise: one object raised to many would grow their tracebacks into one another.
+
+    An error of ours says all there is to say; of any other the traceback shows where it came from.
+    """
+    try:
+        twin = copy.copy(error)
+    except Exception:  # noqa: BLE001 -- an exception with a constructor of its own: share it
+        twin = error
+    if type(twin) is not type(error):
+        twin = error
+    twin.__cause__ = error.__cause__
+    twin.__suppress_context__ = error.__suppress_context__
+    return twin.with_traceback(None if isinstance(error, TokenError) else error.__traceback__)

@@ -1,0 +1,165 @@
+"""The tokens held in memory, by request: until when each is fresh, until when usable, and which goes when it is full."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator
+
+    from ._token import Token, TokenRequest
+
+logger = logging.getLogger("aiomsal")
+
+NEVER: Final = -math.inf
+TEN_YEARS: Final = 10 * 365.25 * 86_400
+UNBELIEVABLE_LIFE: Final = 3600.0
+"""How long a token is held whose lifetime cannot be believed: the platform's usual hour, so that nothing storms."""
+CHANCES: Final = 8
+"""How many entries an eviction looks at, at most."""
+ALIASES: Final = 4
+"""How many ways of writing one call are remembered."""
+
+
+class Held:
+    """One request's token in memory. It is written in place, so that whoever has found it once need not look again.
+
+    Invariant, also for a reader in another thread: where `since <= now < fresh_until`, `token` may be handed out.
+    """
+
+    __slots__ = ("aliases", "fresh_until", "number", "request", "since", "token", "usable_until", "used")
+
+    def __init__(self, request: TokenRequest, token: Token) -> None:
+        self.request = request
+        self.token = token
+        self.number = 0
+        """That of the flight which brought the token: one launched later wins."""
+        self.since = NEVER
+        self.fresh_until = NEVER
+        self.usable_until = NEVER
+        self.used = False
+        self.aliases: tuple[Hashable, ...] = ()
+
+    def usable(self, now: float) -> bool:
+        """Whether the token may still be handed out, though it may be time to refresh it."""
+        return self.since <= now < self.usable_until
+
+    def kill(self) -> None:
+        """Never hand it out again; whoever still has a reference has to look anew."""
+        self.fresh_until = self.usable_until = NEVER
+
+    def postpone(self, now: float, pause: float) -> None:
+        """Let callers have the old token for a while before one of them tries to refresh it again."""
+        rest = max(self.usable_until - now, 0.0)
+        self.fresh_until = min(self.usable_until, now + min(pause, max(1.0, rest / 4)))
+
+
+class HotTokens:
+    """A bounded dict from requests to held tokens, with aliases that spare making the request.
+
+    Who is evicted: the first of a few candidates that has expired, else one that has not been read since the hand
+    last passed (the CLOCK algorithm), in time that does not depend on how many are held. Not locked: writing is for
+    one thread at a time, reading for any.
+    """
+
+    def __init__(
+        self, max_tokens: int, *, refresh_ahead: float, leeway: float, random: Callable[[], float]
+    ) -> None:
+        self._max_tokens = max_tokens
+        self._refresh_ahead = refresh_ahead
+        self._leeway = leeway
+        self._random = random
+        self._held: dict[TokenRequest, Held] = {}
+        self._ring: list[Held] = []  # every entry of _held, and those dropped since the hand last came by
+        self._hand = 0
+        self.aliases: dict[Hashable, Held] = {}
+        self.evicted = 0
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[Held]:
+        return iter(list(self._held.values()))
+
+    def get(self, request: TokenRequest) -> Held | None:
+        """What is held for a request, usable or not."""
+        return self._held.get(request)
+
+    def put(self, request: TokenRequest, token: Token, number: int, now: float) -> Held:
+        """Hold a token, unless one is held that a later flight brought; what is held then."""
+        held = self._held.get(request)
+        if held is None:
+            held = Held(request, token)
+            self._make_room(held, now)
+            self._held[request] = held
+        elif number < held.number:
+            return held
+        self._date(held, token, number, now)
+        return held
+
+    def alias(self, held: Held, key: Hashable) -> None:
+        """Find what is held under this key too."""
+        if key not in held.aliases and len(held.aliases) < ALIASES and self._held.get(held.request) is held:
+            held.aliases += (key,)
+            self.aliases[key] = held
+
+    def drop(self, held: Held) -> None:
+        """Hold it no longer."""
+        held.kill()
+        for key in held.aliases:
+            if self.aliases.get(key) is held:
+                del self.aliases[key]
+        held.aliases = ()
+        if self._held.get(held.request) is held:
+            del self._held[held.request]
+
+    def accepts(self, token: Token, now: float, *, fresh: bool) -> bool:
+        """Whether a token from elsewhere can be trusted, and is usable; with `fresh`, not due for a refresh either."""
+        life = token.expires_at - token.obtained_at
+        leeway = min(self._leeway, life / 10)
+        until = min(token.refresh_at, token.expires_at - leeway) if fresh else token.expires_at - leeway
+        return 0 < life <= TEN_YEARS and token.obtained_at - leeway <= now < until
+
+    def _date(self, held: Held, token: Token, number: int, now: float) -> None:
+        expires_at = token.expires_at
+        if not expires_at - now <= TEN_YEARS:  # NaN too
+            logger.warning("a token said to live for more than ten years is held for an hour")
+            expires_at = now + UNBELIEVABLE_LIFE
+        life = max(expires_at - token.obtained_at, 0.0)
+        refresh_at = min(token.refresh_at, expires_at - min(self._refresh_ahead, life / 2))
+        if expires_at != token.expires_at or refresh_at != token.refresh_at:
+            token = dataclasses.replace(token, expires_at=expires_at, refresh_at=refresh_at)
+        held.kill()  # a reader sees the old token with no date, or the new one with the old or new dates
+        held.token = token
+        held.number = number
+        held.since = token.obtained_at - min(self._leeway, life / 10)
+        held.usable_until = expires_at - min(self._leeway, life / 10)
+        jitter = self._random() * min(self._refresh_ahead, life) / 10
+        held.fresh_until = min(held.usable_until, refresh_at - jitter)
+
+    def _make_room(self, held: Held, now: float) -> None:
+        """Put a new entry into the ring, in the place of another if it is full."""
+        if len(self._ring) < self._max_tokens:
+            self._ring.append(held)
+            return
+        victim = self._victim(now)
+        if self._held.get(self._ring[victim].request) is self._ring[victim]:
+            self.drop(self._ring[victim])
+            self.evicted += 1
+        self._ring[victim] = held
+
+    def _victim(self, now: float) -> int:
+        unused = None
+        for _ in range(min(CHANCES, len(self._ring))):
+            place = self._hand
+            self._hand = (place + 1) % len(self._ring)
+            candidate = self._ring[place]
+            if not candidate.usable(now):
+                return place
+            if not candidate.used and unused is None:
+                unused = place
+            candidate.used = False
+        return self._hand if unused is None else unused

@@ -1,0 +1,519 @@
+"""The token manager: a fresh token is handed out, a stale one too while one flight refreshes it, a cold one is awaited."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import random
+import time
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack, cast
+
+import anyio
+
+from ._client import Attempt, SignInClient
+from ._errors import AccountRequired, AuthorityError, InteractionRequired, SignInError, Throttled, TokenError
+from ._flight import Flights
+from ._hot import Held, HotTokens
+from ._records import session_record_key, token_record_key
+from ._sessions import Sessions
+from ._shelf import Shelf
+from ._spawn import insist
+from ._token import Account, Token, TokenRequest, TokenSource, canonical_scopes
+from ._turns import Turns
+from .stores import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Mapping
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
+
+    from ._client import Acquired, TokenClient
+    from ._records import Session
+    from .stores import TokenStore
+
+logger = logging.getLogger("aiomsal")
+
+PAUSE: Final = 30.0
+"""Seconds between two attempts to refresh a token that still works."""
+ROUNDS: Final = 5
+"""How many flights one call goes along with, at most, if none brings what it needs."""
+ALIASED: Final = frozenset({"account", "login_hint", "claims"})
+"""The keywords that may become part of an alias: none holds a secret."""
+
+
+class SourceOptions(TypedDict, total=False):
+    """The keywords that say which token is meant. Leave a keyword out rather than passing None or an empty string."""
+
+    account: Account | str
+    """The user: an `Account` or its home account id."""
+    login_hint: str
+    """The user name, for choosing among the accounts that have signed in."""
+    claims: str
+    """A claims challenge (JSON): a token obtained for it answers until that token is itself rejected."""
+
+
+class GetOptions(SourceOptions, total=False):
+    """The keywords of `TokenManager.get`."""
+
+    rejected: Token
+    """A token that a resource refused: a new one, unless the one held is already another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a manager holds and has done, counted since it was made."""
+
+    tokens: int
+    """Tokens held in memory now."""
+    flights: int
+    """Acquisitions aloft now."""
+    acquired: int
+    """Tokens that came from the authority."""
+    failed: int
+    """Acquisitions that ended in an error, those of the next line included."""
+    refresh_failed: int
+    """Those for a token that still worked: no caller saw the error."""
+    evicted: int
+    """Tokens given up for want of room (`max_tokens`)."""
+    store_failures: int
+    """Operations of the token store that failed."""
+
+
+class _BeingRefreshed(TokenError):
+    """Another process is at it, and the token held still works: nobody waits."""
+
+
+class TokenManager:
+    """Tokens from memory; from the authority once, however many ask; and refreshed before they end, while they work.
+
+    One manager serves any number of coroutines, event loops and threads. It needs no `async with`: that, or
+    `aclose()`, lets flights finish at the end.
+
+    Invariant: once a flight is launched, every caller finds either that flight or its token. The mutable state of
+    this object is the hot tokens, written under a plain lock and read without; the flights; and a few counters.
+
+    Args:
+        client: who we are: a `ConfidentialClient`, a `PublicClient`, or your own `TokenClient`.
+        store: where sessions and tokens outlive the process; without one, sessions live in memory.
+        max_tokens: how many tokens are held in memory.
+        refresh_ahead: seconds before its expiry from which a token is refreshed if the authority gave no advice; at
+            most half its lifetime.
+        leeway: seconds before its expiry at which a token is no longer handed out; at most a tenth of its lifetime.
+        acquire_timeout: seconds after which callers are let go with `AuthorityUnavailable`; a sign-in has no such end.
+        on_store_error: "serve" goes on without the store, counting and logging; "raise" raises `StoreError`.
+        clock: epoch seconds, for tests.
+    """
+
+    def __init__(
+        self,
+        client: TokenClient,
+        *,
+        store: TokenStore | None = None,
+        max_tokens: int = 100_000,
+        refresh_ahead: float = 300.0,
+        leeway: float = 30.0,
+        acquire_timeout: float = 60.0,
+        on_store_error: Literal["serve", "raise"] = "serve",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        _check(client, max_tokens=max_tokens, acquire_timeout=acquire_timeout)
+        if not refresh_ahead >= 0 or not leeway >= 0:
+            raise ValueError("refresh_ahead and leeway are seconds, 0 or more")
+        if on_store_error not in ("serve", "raise"):
+            raise ValueError(f'on_store_error is "serve" or "raise", not {on_store_error!r}')
+        self._client = client
+        self._people_client = client if isinstance(client, SignInClient) else None
+        self._acquire_timeout = acquire_timeout
+        self._clock = clock
+        self._shelf = Shelf(MemoryStore() if store is None else store, raising=on_store_error == "raise")
+        self._sessions = Sessions(self._shelf, client, clock)
+        self._hot = HotTokens(max_tokens, refresh_ahead=refresh_ahead, leeway=leeway, random=random.random)
+        self._aliases = self._hot.aliases
+        self._flights: Flights[Token] = Flights()
+        self._asking = Turns()
+        self._numbers = itertools.count(1)
+        self._generation = 0
+        self._acquired = self._failed = self._refresh_failed = 0
+
+    def __repr__(self) -> str:
+        return f"<TokenManager of {self._client!r}, {len(self._hot)} tokens>"
+
+    async def get(self, *scopes: str, **options: Unpack[GetOptions]) -> Token:
+        """A token for these scopes that works now.
+
+        From memory it never suspends. A token due for a refresh is returned at once, and refreshed behind it. Without
+        one that works it waits for the one flight that all callers of the same request share; cancelling this call
+        changes nothing for that flight. May ask a person, if the client was given a `sign_in` and nothing else helps.
+
+        Raises:
+            TypeError: a keyword that is unknown, None or empty, or not for this kind of client.
+            ValueError: scopes or keywords that cannot be right.
+            InteractionRequired: a person is needed, and the client has no way to ask.
+            AuthorityError: the authority said no, or nothing.
+            TokenError: whatever else kept the token away.
+        """
+        call = (scopes, *options, *options.values()) if options else scopes
+        try:
+            held = self._aliases.get(call)
+        except TypeError:  # a part that cannot be hashed: a wrong one is told below, a right one has no alias
+            held = None
+        if held is not None and held.since <= self._clock() < held.fresh_until:
+            held.used = True
+            return held.token
+        request, rejected = self._read(scopes, cast("dict[str, object]", options))
+        return await self._get(request, rejected, call if options.keys() <= ALIASED else None)
+
+    async def get_silent(self, *scopes: str, **options: Unpack[GetOptions]) -> Token:
+        """As `get`, but never asks a person: `InteractionRequired` says that only a person can help."""
+        request, rejected = self._read(scopes, cast("dict[str, object]", options))
+        return await self._silent(request, rejected, None)
+
+    def source(self, *scopes: str, **options: Unpack[SourceOptions]) -> TokenSource:
+        """These scopes and keywords, checked once, as something to be asked for tokens: what adapters take.
+
+        Its `get()` does what `get` does, faster, and raises the same errors; this call raises the first two.
+        """
+        if "rejected" in options:
+            raise TypeError("rejected is for one call: get(..., rejected=token)")
+        return _Source(self, self._read(scopes, cast("dict[str, object]", options))[0])
+
+    async def accounts(self) -> tuple[Account, ...]:
+        """Who has signed in; for clients whose users share one session, as `PublicClient`'s do."""
+        key = self._people().session_of(None)
+        if key is None:
+            raise TypeError("this client keeps a session for each user: keep the accounts in your own sessions")
+        return await self._sessions.accounts(key)
+
+    async def sign_in(self, *scopes: str, **options: Unpack[SourceOptions]) -> Token:
+        """Ask a person to sign in, in any case, and return the token. Equal calls at the same time share one sign-in.
+
+        It is aborted when the last of those who wait for it leaves.
+
+        Raises:
+            TypeError: this client knows no people, or was given no `sign_in`.
+            SignInError: refused, expired, or answered by something else.
+        """
+        if not self._people().can_ask:
+            raise TypeError(f"{type(self._client).__name__} was given no sign_in: it cannot ask a person")
+        request = self._read(scopes, cast("dict[str, object]", options))[0]
+        return await self._flights.join(("sign in", request), partial(self._ask, request), owned=True)
+
+    async def sign_out(self, account: Account | str) -> None:
+        """Forget an account: its refresh tokens, its tokens here, and what a refresh aloft may still bring.
+
+        Another process on the same store refreshes no more; tokens in its memory serve to their expiry. The authority
+        is not told: access tokens already sent stay valid.
+        """
+        home_account_id = account if isinstance(account, str) else account.home_account_id
+        people = self._people()
+        for key in {people.session_of(None), people.session_of(home_account_id)} - {None}:
+            await self._sessions.leave(cast("str", key), home_account_id)
+        self._unbind(home_account_id)
+
+    def stats(self) -> Stats:
+        """What is held and has been done. Never suspends."""
+        return Stats(
+            tokens=len(self._hot),
+            flights=len(self._flights),
+            acquired=self._acquired,
+            failed=self._failed,
+            refresh_failed=self._refresh_failed,
+            evicted=self._hot.evicted,
+            store_failures=self._shelf.failures,
+        )
+
+    async def aclose(self) -> None:
+        """Hand out nothing any more; let flights finish, `acquire_timeout` at most; abort sign-ins. Again is harmless.
+
+        Nothing that was passed to the constructor is closed.
+        """
+        await self._flights.close(self._acquire_timeout)
+        with self._flights.guard():
+            for held in self._hot:
+                self._hot.drop(held)
+
+    async def __aenter__(self) -> TokenManager:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _read(self, scopes: tuple[str, ...], options: Mapping[str, object]) -> tuple[TokenRequest, Token | None]:
+        """The request for a call, and the token it rejects; or what is wrong with it."""
+        for name, value in options.items():
+            if value is None or value == "":
+                raise TypeError(
+                    f"{name}={value!r} says nothing: leave the keyword out, or find out why there is no {name} "
+                    "(it is refused lest a user's request become somebody else's)"
+                )
+        rejected = options.get("rejected")
+        if rejected is not None and not isinstance(rejected, Token):
+            raise TypeError(f"rejected is the Token that was refused, not {type(rejected).__name__}")
+        others = {name: value for name, value in options.items() if name != "rejected"}
+        return self._client.request(canonical_scopes(scopes), others), rejected
+
+    async def _get(self, request: TokenRequest, rejected: Token | None, call: Hashable | None) -> Token:
+        generation = self._generation
+        try:
+            return await self._silent(request, rejected, call)
+        except InteractionRequired as error:
+            if self._people_client is None or not self._people_client.can_ask:
+                raise
+            if isinstance(error, AccountRequired) and error.candidates:
+                raise  # a sign-in would not tell which of them was meant
+            asked = request._replace(claims=error.claims) if error.claims else request
+        ask = partial(self._ask, asked, instead_of=request, generation=generation)
+        look = partial(self._look, request, rejected)
+        return await self._flights.join(("ask", request), ask, look=look, owned=True)
+
+    async def _silent(self, request: TokenRequest, rejected: Token | None, call: Hashable | None) -> Token:
+        for _ in range(ROUNDS):
+            bound = self._bound(request)
+            if (token := self._look(request, rejected)) is not None:
+                self._hand_out(bound, call)
+                return token
+            fly = partial(self._fly, bound, next(self._numbers), rejected, stale=False)
+            look = partial(self._look, request, rejected)
+            try:
+                token = await self._flights.join(bound, fly, look=look, timeout=self._acquire_timeout)
+            except _BeingRefreshed:  # we went along with a refresh that thought there was no hurry
+                continue
+            if token != rejected:
+                break
+        else:
+            raise AuthorityError(f"{ROUNDS} flights in a row brought nothing new: try again later")
+        return token
+
+    def _bound(self, request: TokenRequest) -> TokenRequest:
+        """A request that names no account belongs to the accounts there are now."""
+        return request._replace(generation=self._generation) if request.unbound else request
+
+    def _look(self, request: TokenRequest, rejected: Token | None) -> Token | None:
+        """The token held, if it can be handed out to this caller."""
+        held = self._hot.get(self._bound(request))
+        if held is None or not held.usable(self._clock()):
+            return None
+        return None if rejected is not None and held.token.value == rejected.value else held.token
+
+    def _hand_out(self, request: TokenRequest, call: Hashable | None) -> None:
+        """What else there is to do about a token that is handed out on the long way: remember the call, or refresh."""
+        held = self._hot.get(request)
+        if held is None:
+            return
+        held.used = True
+        if call is not None:
+            with self._flights.guard():
+                self._hot.alias(held, call)
+        now = self._clock()
+        if now >= held.fresh_until:
+            refresh = partial(self._refresh, held, next(self._numbers))
+            self._flights.launch(
+                request,
+                refresh,
+                look=lambda: held if now < held.fresh_until else None,
+                timeout=self._acquire_timeout,
+            )
+
+    async def _refresh(self, held: Held, number: int) -> Token:
+        """Fly for a token that still works. However it ends, the next attempt waits a while."""
+        held.postpone(self._clock(), PAUSE)
+        try:
+            return await self._fly(held.request, number, None, stale=True)
+        except _BeingRefreshed:
+            held.postpone(self._clock(), PAUSE)
+            raise
+        except Exception as error:
+            self._refresh_failed += 1
+            retry_after = error.retry_after if isinstance(error, Throttled) else 0.0
+            held.postpone(self._clock(), max(PAUSE, retry_after))
+            rest = held.usable_until - self._clock()
+            logger.warning("a refresh failed (%s); the token held works for %.0f s more", _name(error), rest)
+            raise
+
+    async def _fly(self, request: TokenRequest, number: int, rejected: Token | None, *, stale: bool) -> Token:
+        try:
+            return await self._acquire(request, number, rejected, stale=stale)
+        except _BeingRefreshed:
+            raise
+        except Exception:
+            self._failed += 1
+            raise
+
+    async def _acquire(self, request: TokenRequest, number: int, rejected: Token | None, *, stale: bool) -> Token:
+        """The way of one request: look, prepare, lock, look again, ask, save, publish. Landing is up to the flight."""
+        key = self._client.session_key(request)
+        deadline = anyio.current_time() + self._acquire_timeout
+        failure: TokenError | None = None
+        for attempt in itertools.count():
+            session = None if key is None else await self._sessions.load(key)
+            if (token := await self._recorded(request, session, rejected, stale=stale)) is not None:
+                return self._publish(request, token, number)
+            await self._client.prepare(request, Attempt(attempt, failure, deadline))
+            async with self._lock(request, key, wait=not stale) as mine:
+                if not mine:
+                    raise _BeingRefreshed
+                session = None if key is None else await self._sessions.load(key)
+                if (token := await self._recorded(request, session, rejected, stale=stale)) is not None:
+                    return self._publish(request, token, number)
+                try:
+                    return await self._ask_authority(request, number, key, session)
+                except AuthorityError as error:
+                    failure = error
+        raise AssertionError  # itertools.count() does not end
+
+    def _lock(self, request: TokenRequest, key: str | None, *, wait: bool) -> AbstractAsyncContextManager[bool]:
+        if key is not None:
+            return self._shelf.lock(session_record_key(key), wait=wait)
+        if self._shelf.keeps_tokens:
+            return self._shelf.lock(token_record_key(request, None), wait=wait)
+        return nullcontext(True)  # noqa: FBT003 -- in this process alone, the flight is the lock
+
+    async def _recorded(
+        self, request: TokenRequest, session: Session | None, rejected: Token | None, *, stale: bool
+    ) -> Token | None:
+        """What another flight, here or in another process, has brought meanwhile, if this one can accept it."""
+        if not self._shelf.keeps_tokens or (session is None and self._client.session_key(request) is not None):
+            return None
+        token = await self._shelf.token(token_record_key(request, session))
+        if token is None or (rejected is not None and token.value == rejected.value):
+            return None
+        return token if self._hot.accepts(token, self._clock(), fresh=stale) else None
+
+    async def _ask_authority(
+        self, request: TokenRequest, number: int, key: str | None, session: Session | None
+    ) -> Token:
+        if key is not None and (refusal := self._sessions.refusal(request, session)) is not None:
+            raise refusal
+        try:
+            acquired = await self._client.acquire(request, None if session is None else session.data)
+        except InteractionRequired as error:
+            if key is not None:
+                self._sessions.refuse(request, session, error)
+            raise
+        self._acquired += 1
+        token = acquired.token
+        generation = self._generation
+        if key is not None and acquired.session is not None:
+            session = await insist(partial(self._save, key, session, acquired))
+        if self._shelf.keeps_tokens:
+            await self._shelf.put_token(token_record_key(request, session), token)
+        while key is not None and session is not None and generation != self._generation:
+            generation = self._generation  # somebody signed out, perhaps this account: look once more
+            session = await self._sessions.save(key, session, session.data, _account_id(token))
+        return self._publish(request, token, number)
+
+    async def _save(self, key: str, session: Session | None, acquired: Acquired) -> Session:
+        return await self._sessions.save(key, session, acquired.session or b"", _account_id(acquired.token))
+
+    def _publish(self, request: TokenRequest, token: Token, number: int) -> Token:
+        """Hold a token for whoever asks from now on. No await comes between this and what was checked before it."""
+        requests = [request]
+        if request.claims:
+            requests.append(request._replace(claims=""))
+        if request.unbound:
+            if request.generation != self._generation:  # the accounts are no longer those it was asked for
+                return token
+            if token.account is not None:
+                bound = {"account": token.account.home_account_id, "login_hint": "", "generation": 0}
+                requests += [each._replace(**bound) for each in requests]
+        now = self._clock()
+        with self._flights.guard():
+            held = [self._hot.put(each, token, number, now) for each in requests][0]
+        return held.token if held.number == number else token
+
+    async def _ask(
+        self, request: TokenRequest, *, instead_of: TokenRequest | None = None, generation: int = -1
+    ) -> Token:
+        """Ask a person, one after another. If somebody signed in while we waited, a refresh token may do."""
+        people = self._people()
+        async with self._asking.take("a person"):
+            if instead_of is not None and generation != self._generation:
+                with suppress(InteractionRequired):
+                    return await self._silent(instead_of, None, None)
+            acquired = await people.sign_in(request)
+            token = acquired.token
+            if token.account is None or acquired.session is None:
+                raise SignInError("the sign-in names no account: nothing can be kept of it", code="no_account")
+            if request.account and token.account.home_account_id != request.account:
+                raise SignInError(
+                    "another account signed in than the one asked for: sign in again, with that account",
+                    code="wrong_account",
+                )
+            key = people.session_of(token.account.home_account_id)
+            if key is None:
+                raise TypeError("a client that signs people in names a session for each account (session_of)")
+            session = await insist(partial(self._sessions.enter, key, acquired.session))
+            if self._shelf.keeps_tokens:
+                await self._shelf.put_token(token_record_key(request, session), token)
+            self._acquired += 1
+            self._unbind()
+            published = self._publish(self._bound(request), token, number := next(self._numbers))
+            if instead_of is not None and instead_of != request:
+                self._publish(self._bound(instead_of), token, number)
+            return published
+
+    def _unbind(self, home_account_id: str | None = None) -> None:
+        """The set of accounts has changed: drop what was bound to it, and the tokens of one who has left."""
+        self._generation += 1
+        for held in self._hot:
+            if held.request.unbound or (home_account_id and _account_id(held.token) == home_account_id):
+                with self._flights.guard():
+                    self._hot.drop(held)
+
+    def _people(self) -> SignInClient:
+        if self._people_client is None:
+            raise TypeError(f"{type(self._client).__name__} knows no people: use a PublicClient")
+        return self._people_client
+
+    async def _from_source(self, source: _Source, request: TokenRequest) -> Token:
+        token = await self._get(request, None, None)
+        source.held = self._hot.get(self._bound(request)) or source.held
+        return token
+
+
+class _Source:
+    """A request, checked once, with the place where its token is held."""
+
+    __slots__ = ("_clock", "_manager", "_request", "held")
+
+    def __init__(self, manager: TokenManager, request: TokenRequest) -> None:
+        self._manager = manager
+        self._clock = manager._clock  # noqa: SLF001 -- the manager's own part
+        self._request = request
+        self.held = Held(request, Token("", 0.0, 0.0))
+
+    def __repr__(self) -> str:
+        return f"<TokenSource of {', '.join(self._request.scopes)}>"
+
+    async def get(self) -> Token:
+        """As `TokenManager.get` with the scopes and keywords this source was made for."""
+        held = self.held
+        if held.since <= self._clock() < held.fresh_until:
+            held.used = True
+            return held.token
+        return await self._manager._from_source(self, self._request)  # noqa: SLF001
+
+
+def _account_id(token: Token) -> str:
+    return "" if token.account is None else token.account.home_account_id
+
+
+def _name(error: Exception) -> str:
+    code = error.code if isinstance(error, TokenError) else ""
+    return f"{type(error).__name__}: {code}" if code else type(error).__name__
+
+
+def _check(client: object, *, max_tokens: int, acquire_timeout: float) -> None:
+    if not all(callable(getattr(client, name, None)) for name in ("request", "session_key", "prepare", "acquire")):
+        raise TypeError(
+            f"a client is a ConfidentialClient, a PublicClient or another TokenClient, not {type(client).__name__}"
+        )
+    if not isinstance(max_tokens, int) or max_tokens < 1:
+        raise ValueError(f"max_tokens is a number of tokens, 1 or more, not {max_tokens!r}")
+    if not acquire_timeout > 0:
+        raise ValueError(f"acquire_timeout is a number of seconds, more than 0, not {acquire_timeout!r}")

@@ -1,0 +1,84 @@
+"""What a store holds: keys, token records and sessions, to bytes and back.
+
+A token record is one request's token and dies with it. A session is a client's own bytes under a random identifier;
+the key of a user's token record contains it, so deleting the session orphans its tokens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import secrets
+from typing import Final, NamedTuple
+
+from ._token import Account, Token, TokenRequest
+
+PREFIX: Final = "aiomsal/v1"
+_TOKEN_FORMAT: Final = 1
+_SESSION_FORMAT: Final = b"aiomsal-session/1 "
+
+
+class Session(NamedTuple):
+    """A session as stored."""
+
+    id: str
+    """Random, made with the session: it changes when a session is deleted and made anew."""
+    data: bytes
+    """The client's own."""
+
+    def __repr__(self) -> str:
+        return f"<Session of {len(self.data)} bytes>"
+
+
+def new_session(data: bytes) -> Session:
+    """A session that did not exist before."""
+    return Session(secrets.token_hex(16), data)
+
+
+def session_record_key(session_key: str) -> str:
+    """Where a session is kept."""
+    return f"{PREFIX}/session/{hashlib.sha256(session_key.encode()).hexdigest()}"
+
+
+def token_record_key(request: TokenRequest, session: Session | None) -> str:
+    """Where a request's token is kept; the same in every process that shares the store."""
+    parts = json.dumps([request._replace(generation=0), session.id if session else None], separators=(",", ":"))
+    return f"{PREFIX}/token/{hashlib.sha256(parts.encode()).hexdigest()}"
+
+
+def dump_session(session: Session) -> bytes:
+    """The record of a session."""
+    return _SESSION_FORMAT + session.id.encode() + b"\n" + session.data
+
+
+def load_session(record: bytes) -> Session:
+    """The session in a record; ValueError if it is none of this version's."""
+    head, separator, data = record.partition(b"\n")
+    if not separator or not head.startswith(_SESSION_FORMAT):
+        raise ValueError("not a session record of this version")
+    return Session(head.removeprefix(_SESSION_FORMAT).decode("ascii"), data)
+
+
+def dump_token(token: Token) -> bytes:
+    """The record of a token: JSON with a format version."""
+    fields = {field.name: getattr(token, field.name) for field in dataclasses.fields(token)}
+    return json.dumps({"v": _TOKEN_FORMAT, **fields}, separators=(",", ":")).encode()
+
+
+def load_token(record: bytes) -> Token:
+    """The token in a record; ValueError if it is none of this version's."""
+    try:
+        fields = json.loads(record)
+        if fields.pop("v") != _TOKEN_FORMAT:
+            raise ValueError("not a token record of this version")
+        fields["scopes"] = tuple(fields["scopes"])
+        fields["account"] = fields["account"] and Account(*fields["account"])
+        token = Token(**fields)
+        if not isinstance(token.value, str) or not all(
+            isinstance(date, (int, float)) for date in (token.expires_at, token.refresh_at, token.obtained_at)
+        ):
+            raise ValueError("a token record with fields of the wrong type")  # noqa: TRY004 -- it is the record
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError("not a token record") from error
+    return token

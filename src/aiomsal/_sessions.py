@@ -1,0 +1,115 @@
+"""Refresh tokens and accounts: load, save, enter, leave; and what only a person can resolve, remembered for a while."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ._client import SignInClient
+from ._errors import Classification, InteractionRequired
+from ._flight import copy_of
+from ._records import Session, new_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._client import TokenClient
+    from ._shelf import Shelf
+    from ._token import Account, TokenRequest
+
+REMEMBER: Final = 60.0
+"""Seconds for which a refusal that only a person can lift is believed without asking again."""
+MOST_REFUSALS: Final = 10_000
+
+
+class Sessions:
+    """The sessions of one client on a shelf. Any thread, any event loop.
+
+    Invariant: a session is written only over the version it was made from. So a refresh that comes home late neither
+    brings back an account that has left, nor overwrites a newer refresh token. The mutable state of this object is
+    the refusals it remembers; everything else is in the store.
+    """
+
+    def __init__(self, shelf: Shelf, client: TokenClient, clock: Callable[[], float]) -> None:
+        self._shelf = shelf
+        self._client = client
+        self._clock = clock
+        self._refusals: dict[TokenRequest, tuple[int, float, InteractionRequired]] = {}
+
+    async def load(self, key: str) -> Session | None:
+        """The session as it is now."""
+        return await self._shelf.session(key)
+
+    async def accounts(self, key: str) -> tuple[Account, ...]:
+        """Who is in it."""
+        session = await self.load(key)
+        return () if session is None else self._people().accounts(session.data)
+
+    async def save(self, key: str, before: Session | None, data: bytes, account: str) -> Session:
+        """Save what an acquisition made of a session. May be repeated, if it was interrupted.
+
+        Raises:
+            InteractionRequired: the account has left while the acquisition was aloft.
+        """
+        after = new_session(data) if before is None else Session(before.id, data)
+        while not await self._shelf.swap_session(key, before, after):
+            current = await self.load(key)
+            if current is None or (before is not None and current.id != before.id):
+                break
+            if current.data == data:
+                return current
+            before, after = current, Session(current.id, self._merged(current, data, sign_in=False))
+        else:
+            if not account or not isinstance(self._client, SignInClient) or self._has(after, account):
+                return after
+        raise InteractionRequired(
+            "the account signed out while its token was being refreshed: sign in again",
+            code="signed_out",
+            classification=Classification.ACQUIRE_TOKEN_SILENT_FAILED,
+        )
+
+    async def enter(self, key: str, update: bytes) -> Session:
+        """Add what a sign-in brought. May be repeated, if it was interrupted."""
+        while True:
+            before = await self.load(key)
+            merged = self._merged(before, update, sign_in=True)
+            after = new_session(merged) if before is None else Session(before.id, merged)
+            if await self._shelf.swap_session(key, before, after):
+                return after
+
+    async def leave(self, key: str, account: str) -> None:
+        """Remove an account. What is left has a new identifier, which orphans the token records of the old."""
+        while (before := await self.load(key)) is not None and self._has(before, account):
+            rest = self._people().without(before.data, account)
+            after = None if rest is None else new_session(rest)
+            if await self._shelf.swap_session(key, before, after):
+                return
+
+    def refuse(self, request: TokenRequest, session: Session | None, error: InteractionRequired) -> None:
+        """Remember that this session cannot serve this request."""
+        if len(self._refusals) >= MOST_REFUSALS:
+            self._refusals.clear()
+        self._refusals[request] = (hash(session), self._clock(), error)
+
+    def refusal(self, request: TokenRequest, session: Session | None) -> InteractionRequired | None:
+        """What is remembered of this request, if the session is still the one that was refused."""
+        found = self._refusals.get(request)
+        if found is None:
+            return None
+        refused, since, error = found
+        if refused == hash(session) and since <= self._clock() < since + REMEMBER:
+            return copy_of(error)
+        self._refusals.pop(request, None)
+        return None
+
+    def _has(self, session: Session, account: str) -> bool:
+        return any(known.home_account_id == account for known in self._people().accounts(session.data))
+
+    def _merged(self, session: Session | None, update: bytes, *, sign_in: bool) -> bytes:
+        if isinstance(self._client, SignInClient):
+            return self._client.merge(None if session is None else session.data, update, sign_in=sign_in)
+        return update if session is None else session.data  # whoever wrote it meanwhile has the newer refresh token
+
+    def _people(self) -> SignInClient:
+        if not isinstance(self._client, SignInClient):
+            raise TypeError(f"{type(self._client).__name__} knows no people: accounts and sign-in need a PublicClient")
+        return self._client

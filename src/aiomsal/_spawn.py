@@ -1,0 +1,254 @@
+"""Tasks that no caller owns, and waking them: on asyncio and on trio, from any thread.
+
+The only module that knows the difference between the two. Everything here is bound to the event loop it was made on,
+except where a docstring says "from any thread".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+    from concurrent.futures import Future
+
+T = TypeVar("T")
+
+
+class Waiter(Protocol):
+    """One task's wait for one wake-up."""
+
+    @property
+    def home(self) -> Home:
+        """The loop it was made on."""
+        ...
+
+    async def wait(self) -> None:
+        """Suspend until woken, or not at all if that has happened; may be repeated if it was cancelled."""
+        ...
+
+    def wake(self) -> None:
+        """On the waiter's own loop only; again is harmless, also when the waiting task has gone."""
+        ...
+
+
+class Detached(Protocol):
+    """A task that belongs to nobody."""
+
+    def cancel(self) -> None:
+        """On the task's own loop only."""
+        ...
+
+
+class Home(Protocol):
+    """An event loop, as something to come back to. Equal if the same loop."""
+
+    def alive(self) -> bool:
+        """Whether tasks on it are being run now. From any thread; the answer may be old when it arrives."""
+        ...
+
+    def waiter(self) -> Waiter:
+        """A new waiter, made on this loop."""
+        ...
+
+    def call_soon(self, function: Callable[..., object], /, *args: object) -> bool:
+        """Have the loop call a function soon, from any thread; False if the loop has ended."""
+        ...
+
+    def call_later(self, delay: float, function: Callable[[], object], /) -> Detached:
+        """Have the loop call a function after a delay, in seconds, unless cancelled."""
+        ...
+
+    def detach(self, function: Callable[[], Coroutine[Any, Any, None]], /) -> Detached:
+        """Run a coroutine function that raises nothing in a task of its own, in a copy of the caller's context.
+
+        With asyncio's eager tasks it runs to its first suspension before this returns.
+        """
+        ...
+
+
+def here() -> Home:
+    """The running event loop; RuntimeError outside of one."""
+    if "trio" in sys.modules and _in_trio():
+        return _TrioHome()
+    try:
+        return _AsyncioHome(asyncio.get_running_loop())
+    except RuntimeError:
+        raise RuntimeError("no event loop is running here: await this in a coroutine run by asyncio or trio") from None
+
+
+async def unhurried(future: Future[T]) -> T:
+    """The result of a worker thread's future. Leaving takes it along only if it has not begun.
+
+    If this task is cancelled while the thread works, the cancellation is absorbed: the result is returned when it is
+    here, for it may be all that is left of a refresh token. It is `asyncio.run` at its end that cancels so, and it
+    waits for tasks that take their time.
+    """
+    waiter = here().waiter()
+    future.add_done_callback(lambda _: waiter.home.call_soon(waiter.wake))
+    try:
+        await waiter.wait()
+    except anyio.get_cancelled_exc_class():
+        if future.cancel():
+            raise
+        await insist(waiter.wait)
+    return future.result()
+
+
+async def insist(operation: Callable[[], Awaitable[T]]) -> T:
+    """Await an operation to its end although the task is cancelled meanwhile, and return its result.
+
+    asyncio's own cancellation cannot be held off, only taken: the operation is then begun again, so it must be one
+    that may be repeated. Scopes of trio and anyio wait outside.
+    """
+    with anyio.CancelScope(shield=True):
+        while True:
+            try:
+                return await operation()
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None:  # under trio: not a cancellation of this task
+                    raise
+                task.uncancel()
+
+
+class _AsyncioWaiter:
+    __slots__ = ("_future", "_woken", "home")
+
+    def __init__(self, home: _AsyncioHome, loop: asyncio.AbstractEventLoop) -> None:
+        self.home = home
+        self._future = loop.create_future()
+        self._woken = False
+
+    async def wait(self) -> None:
+        if self._woken:
+            return
+        if self._future.done():  # cancelled
+            self._future = self._future.get_loop().create_future()
+        await self._future
+
+    def wake(self) -> None:
+        self._woken = True
+        if not self._future.done():
+            self._future.set_result(None)
+
+
+class _AsyncioHome:
+    __slots__ = ("_loop",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _AsyncioHome) and other._loop is self._loop
+
+    def __hash__(self) -> int:
+        return id(self._loop)
+
+    def alive(self) -> bool:
+        return self._loop.is_running()
+
+    def waiter(self) -> Waiter:
+        return _AsyncioWaiter(self, self._loop)
+
+    def call_soon(self, function: Callable[..., object], /, *args: object) -> bool:
+        try:
+            self._loop.call_soon_threadsafe(function, *args)
+        except RuntimeError:  # closed
+            return False
+        return True
+
+    def call_later(self, delay: float, function: Callable[[], object], /) -> Detached:
+        return self._loop.call_later(delay, function)
+
+    def detach(self, function: Callable[[], Coroutine[Any, Any, None]], /) -> Detached:
+        return _AsyncioTask(self._loop.create_task(function(), context=copy_context()))
+
+
+class _AsyncioTask:
+    __slots__ = ("_task",)
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+
+    def cancel(self) -> None:
+        self._task.cancel()
+
+
+def _in_trio() -> bool:
+    import trio  # noqa: PLC0415 -- loaded already, or this is not called
+
+    return trio.lowlevel.in_trio_task()
+
+
+class _TrioWaiter:
+    __slots__ = ("_event", "home")
+
+    def __init__(self, home: _TrioHome) -> None:
+        import trio  # noqa: PLC0415 -- as above
+
+        self.home = home
+        self._event = trio.Event()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+    def wake(self) -> None:
+        self._event.set()
+
+
+class _TrioHome:
+    __slots__ = ("_token",)
+
+    def __init__(self) -> None:
+        import trio  # noqa: PLC0415 -- as above
+
+        self._token = trio.lowlevel.current_trio_token()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _TrioHome) and other._token is self._token
+
+    def __hash__(self) -> int:
+        return id(self._token)
+
+    def alive(self) -> bool:
+        return self.call_soon(lambda: None)
+
+    def waiter(self) -> Waiter:
+        return _TrioWaiter(self)
+
+    def call_soon(self, function: Callable[..., object], /, *args: object) -> bool:
+        import trio  # noqa: PLC0415 -- as above
+
+        try:
+            self._token.run_sync_soon(function, *args)
+        except trio.RunFinishedError:
+            return False
+        return True
+
+    def call_later(self, delay: float, function: Callable[[], object], /) -> Detached:
+        import trio  # noqa: PLC0415 -- as above
+
+        async def wait() -> None:
+            await trio.sleep(delay)
+            function()
+
+        return self.detach(wait)
+
+    def detach(self, function: Callable[[], Coroutine[Any, Any, None]], /) -> Detached:
+        import trio  # noqa: PLC0415 -- as above
+
+        scope = trio.CancelScope()
+
+        async def run() -> None:
+            with scope, contextlib.suppress(asyncio.CancelledError):
+                await function()
+
+        trio.lowlevel.spawn_system_task(run, context=copy_context())
+        return scope

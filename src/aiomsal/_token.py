@@ -1,0 +1,161 @@
+"""What the library hands out and what it is asked for: frozen data, and the arithmetic of its dates.
+
+All times are epoch seconds (floats, UTC), all durations seconds.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+
+
+class Account(NamedTuple):
+    """A user who has signed in, as the authority names them. It is data: it gives access to nothing.
+
+    Accounts compare by value, hash fast and survive JSON (`Account(*json.loads(json.dumps(account)))`), so a web
+    application can keep one, or only its `home_account_id`, in its own session.
+    """
+
+    home_account_id: str
+    """`<object id>.<tenant id>` of the user in their home tenant: the same in every tenant and application."""
+    environment: str = ""
+    """The authority's host, without a port, as MSAL writes it."""
+    username: str = ""
+    """What the user calls themselves (`preferred_username`): to show, not to authorise by; it may change hands."""
+    tenant_id: str = ""
+    """The tenant in which this account was used; a guest's differs from the home tenant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An access token and what is known of it. Immutable; safe in any thread and on any event loop.
+
+    Neither `repr()` nor `str()` shows the token itself.
+    """
+
+    value: str = field(repr=False)
+    """The access token, to be sent and never to be shown or parsed: its format is the resource's affair."""
+    expires_at: float
+    """When the authority says it ends."""
+    refresh_at: float
+    """From when a new one should be fetched while this one still works: the authority's `refresh_in`, else early."""
+    obtained_at: float = 0.0
+    """When it was received, by the clock that wrote `expires_at`."""
+    token_type: str = "Bearer"
+    scopes: tuple[str, ...] = ()
+    """The scopes granted, sorted; they may be more or fewer than those asked for (RFC 6749 section 3.3)."""
+    account: Account | None = None
+    """The user it acts for; None where it is the application's own."""
+    tenant_id: str = ""
+    """The tenant that issued it."""
+    correlation_id: str = ""
+    """The identifier of the request to quote to Microsoft's support."""
+    id_token: str = field(default="", repr=False)
+    """The ID token that came with it, as text; empty where there was none."""
+
+    @property
+    def authorization(self) -> str:
+        """The value of an `Authorization` header that carries this token, such as `Bearer ...`."""
+        return f"{self.token_type} {self.value}"
+
+    @property
+    def id_token_claims(self) -> dict[str, Any]:
+        """The claims of the ID token, decoded anew at each read; empty without an ID token.
+
+        The signature is not checked: the token came from the token endpoint over TLS, for which OpenID Connect Core
+        section 3.1.3.7 lets the client do without.
+        """
+        return decode_claims(self.id_token)
+
+
+@runtime_checkable
+class TokenSource(Protocol):
+    """Something that can be asked for a token: all that adapters, and credentials made of tokens, know of us."""
+
+    async def get(self) -> Token:
+        """A token that works now. May suspend, and do whatever its maker said it may; raises `TokenError`."""
+        ...
+
+
+class TokenRequest(NamedTuple):
+    """Everything that decides which token comes back: two calls share a token only if their requests are equal.
+
+    Made by a client's `request()`, which leaves out nothing that reaches the wire or changes the result. It is a key:
+    it holds no assertion, secret or token, and is used in this process only (stores see a hash).
+    """
+
+    client_id: str
+    authority: str
+    """The canonical URL of the authority, tenant included."""
+    grant: str
+    """How the token is got: `client_credentials`, `user`, ..."""
+    scopes: tuple[str, ...]
+    """Sorted, each once: their order does not change the token."""
+    account: str = ""
+    """The home account id; empty where no account was named."""
+    login_hint: str = ""
+    claims: str = ""
+    """A claims challenge (JSON), empty without."""
+    capabilities: tuple[str, ...] = ()
+    extra: tuple[tuple[str, str], ...] = ()
+    """Whatever else reaches the wire, as sorted pairs."""
+    token_type: str = "Bearer"
+    generation: int = 0
+    """Which set of accounts a request that names none was bound to; written by the manager."""
+
+    @property
+    def unbound(self) -> bool:
+        """Whether the account is yet to be chosen among those that have signed in."""
+        return self.grant == "user" and not self.account
+
+
+def canonical_scopes(scopes: tuple[object, ...]) -> tuple[str, ...]:
+    """The scopes sorted and each once; raises for what cannot be a list of scopes, saying what to write instead.
+
+    Raises:
+        TypeError: something other than a string, such as a list of scopes in one argument.
+        ValueError: no scope, an empty one, or several in one string.
+    """
+    if not scopes:
+        raise ValueError('name at least one scope, such as get("https://graph.microsoft.com/.default")')
+    for scope in scopes:
+        if not isinstance(scope, str):
+            raise TypeError(
+                f"a scope is a string, not {type(scope).__name__}: pass several scopes as several arguments, "
+                'get("User.Read", "Mail.Read"), or unpack them, get(*scopes)'
+            )
+        if not scope or scope.split() != [scope]:
+            raise ValueError(f"one scope a string, without blanks, not {scope!r}: pass several as several arguments")
+    return tuple(sorted(set(cast("tuple[str, ...]", scopes))))
+
+
+def canonical_claims(claims: object) -> str:
+    """A claims challenge, checked to be what RFC 8259 and OpenID Connect Core section 5.5 make of it: a JSON object.
+
+    Raises:
+        TypeError: not a string.
+        ValueError: not a JSON object.
+    """
+    if not isinstance(claims, str):
+        raise TypeError(f"claims is a JSON text, not {type(claims).__name__}: use json.dumps(...)")
+    try:
+        parsed = json.loads(claims)
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise ValueError(  # noqa: TRY004 -- the type is right, the text in it is not
+            "claims must be the text of a JSON object; a challenge in a WWW-Authenticate header is base64url: decode it"
+        )
+    return claims.strip()
+
+
+def decode_claims(jwt: str) -> dict[str, Any]:
+    """The claims of a JWT whose signature somebody else has checked; empty if it has none that can be read."""
+    try:
+        payload = jwt.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (IndexError, ValueError):
+        return {}
+    return cast("dict[str, Any]", claims) if isinstance(claims, dict) else {}

@@ -1,0 +1,102 @@
+"""Where sessions and tokens outlive a request: the protocol of stores, and the one in memory."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
+
+from .._turns import Turns
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+
+class _Any(enum.Enum):
+    ANY = "whatever is there"
+
+    def __repr__(self) -> str:
+        return "ANY"
+
+
+ANY: Final = _Any.ANY
+"""For `TokenStore.set(expected=...)`: overwrite whatever is there."""
+
+Expected: TypeAlias = bytes | Literal[_Any.ANY] | None
+
+
+class TokenStore(Protocol):
+    """Bytes by key, and locks: what a store must do. Any event loop and thread may call it.
+
+    Keys are printable ASCII without blanks, at most 200 characters. Values are opaque and secret. A method may raise
+    whatever its library raises: the manager counts, logs and goes on, or raises `StoreError` if told to.
+    """
+
+    async def get(self, key: str) -> bytes | None:
+        """The value, whole as one `set` wrote it; None if there is none or it has expired."""
+        ...
+
+    async def set(
+        self, key: str, value: bytes, *, expires_at: float | None = None, expected: Expected = ANY
+    ) -> bool:
+        """Write a value, if what is there is what was expected (None: nothing); whether it was written.
+
+        Atomic against every other process on this store. The value may vanish after `expires_at` (epoch seconds).
+        """
+        ...
+
+    async def delete(self, key: str, *, expected: Expected = ANY) -> bool:
+        """Remove the value, if it is the one expected; whether nothing is there now. Atomic as `set` is."""
+        ...
+
+    def lock(self, key: str, *, wait: bool = True) -> AbstractAsyncContextManager[bool]:
+        """Exclude every other process and task on this store; a lock ends with its process, or soon after.
+
+        The body is told whether it has the lock; with `wait` it runs only when it has.
+        """
+        ...
+
+
+class MemoryStore:
+    """Sessions in the memory of this process: what a manager uses when it is given no store.
+
+    Bounded: beyond `max_sessions` the session written longest ago is forgotten, and its user has to sign in again.
+    Locks are exact within the process and exclude no other.
+    """
+
+    def __init__(self, *, max_sessions: int = 100_000) -> None:
+        if max_sessions < 1:
+            raise ValueError(f"max_sessions must be at least 1, not {max_sessions}")
+        self._max_sessions = max_sessions
+        self._values: dict[str, bytes] = {}  # in the order of their last writing
+        self._turns = Turns()
+
+    def __repr__(self) -> str:
+        return f"<MemoryStore of {len(self._values)}>"
+
+    async def get(self, key: str) -> bytes | None:
+        """The value. Never suspends."""
+        return self._values.get(key)
+
+    async def set(
+        self, key: str, value: bytes, *, expires_at: float | None = None, expected: Expected = ANY
+    ) -> bool:
+        """Write if what is there is as expected. Never suspends, so nothing comes between."""
+        del expires_at  # sessions do not expire here, and tokens are not kept twice
+        if expected is not ANY and self._values.get(key) != expected:
+            return False
+        self._values.pop(key, None)
+        self._values[key] = value
+        if len(self._values) > self._max_sessions:
+            del self._values[next(iter(self._values))]
+        return True
+
+    async def delete(self, key: str, *, expected: Expected = ANY) -> bool:
+        """Remove the value, if it is the one expected. Never suspends."""
+        if expected is not ANY and self._values.get(key, expected) != expected:
+            return False
+        self._values.pop(key, None)
+        return True
+
+    def lock(self, key: str, *, wait: bool = True) -> AbstractAsyncContextManager[bool]:
+        """Exclude every other task of this process, on any event loop."""
+        return self._turns.take(key, wait=wait)

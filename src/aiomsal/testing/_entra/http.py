@@ -1,0 +1,79 @@
+"""What the faces and the brain say to each other: requests, responses and JSON objects."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+from urllib.parse import parse_qsl, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+type_json = ("Content-Type", "application/json; charset=utf-8")
+type_html = ("Content-Type", "text/html; charset=utf-8")
+
+JsonObject = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request as it reached a face. Only what cannot hold a secret shows in its repr."""
+
+    method: str
+    base: str
+    """Scheme, host and port the client spoke to: the answers' URLs begin with it."""
+    path: str
+    query: str = field(default="", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    """Names in lower case."""
+    body: bytes = field(default=b"", repr=False)
+
+    @classmethod
+    def to(cls, method: str, url: str, headers: Mapping[str, str], body: bytes) -> HttpRequest:
+        """Make the request that `method` on `url` is; `url` is absolute and https."""
+        parts = urlsplit(url)
+        if parts.scheme != "https" or not parts.netloc:
+            message = f"FakeEntra is asked over https with an absolute URL, not with {url!r}"
+            raise ValueError(message)
+        lower = {name.lower(): value for name, value in headers.items()}
+        return cls(method.upper(), f"https://{parts.netloc}", parts.path or "/", parts.query, lower, body)
+
+    def form(self) -> dict[str, str]:
+        """Return the parameters: those of the body of a POST, those of the query otherwise."""
+        text = self.body.decode("utf-8", "replace") if self.method == "POST" else self.query
+        return dict(parse_qsl(text, keep_blank_values=True))
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """An answer. Its body may hold tokens, and so stays out of its repr."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes = field(repr=False)
+
+
+def json_response(status: int, value: object, *headers: tuple[str, str]) -> HttpResponse:
+    """Return `value` as JSON, not to be stored (RFC 6749, section 5.1)."""
+    body = json.dumps(value, separators=(",", ":")).encode()
+    return HttpResponse(status, (type_json, ("Cache-Control", "no-store"), *headers), body)
+
+
+def parse_object(text: str | bytes) -> JsonObject:
+    """Return the JSON object `text` is, else raise ValueError."""
+    value: object = json.loads(text)
+    if isinstance(value, dict):
+        return cast("JsonObject", value)
+    message = "a JSON object was expected"
+    raise ValueError(message)
+
+
+def member(value: JsonObject, *names: str) -> object:
+    """Return the member reached by `names` through nested objects; None where there is none."""
+    here: object = value
+    for name in names:
+        if not isinstance(here, dict):
+            return None
+        here = here.get(name)
+    return here
