@@ -66,11 +66,11 @@ class Classification(enum.StrEnum):
     """It cannot be resolved now; the sign-in page explains why."""
     CONSENT_REQUIRED = "consent_required"
     """The user, or an administrator, has to consent."""
-    USER_PASSWORD_EXPIRED = "user_password_expired"  # noqa: S105 -- a word of the protocol
+    USER_PASSWORD_EXPIRED = "user_password_expired"
     """The user has to change the password."""
     PROMPT_NEVER_FAILED = "prompt_never_failed"
     """A sign-in that was not to show anything (`prompt="none"`) needs to."""
-    ACQUIRE_TOKEN_SILENT_FAILED = "acquire_token_silent_failed"  # noqa: S105 -- a word of the protocol
+    ACQUIRE_TOKEN_SILENT_FAILED = "acquire_token_silent_failed"
     """There is no account, or no refresh token for it: sign in."""
 
 

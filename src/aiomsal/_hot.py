@@ -1,4 +1,4 @@
-"""The tokens held in memory, by request: until when each is fresh, until when usable, and which goes when it is full."""
+"""The tokens held in memory, by request: how long each is fresh and usable, and which goes when it is full."""
 
 from __future__ import annotations
 
@@ -65,9 +65,7 @@ class HotTokens:
     one thread at a time, reading for any.
     """
 
-    def __init__(
-        self, max_tokens: int, *, refresh_ahead: float, leeway: float, random: Callable[[], float]
-    ) -> None:
+    def __init__(self, max_tokens: int, *, refresh_ahead: float, leeway: float, random: Callable[[], float]) -> None:
         self._max_tokens = max_tokens
         self._refresh_ahead = refresh_ahead
         self._leeway = leeway

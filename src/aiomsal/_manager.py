@@ -1,4 +1,4 @@
-"""The token manager: a fresh token is handed out, a stale one too while one flight refreshes it, a cold one is awaited."""
+"""The token manager: a fresh token is handed out; so is a stale one, while a flight refreshes it; a cold one is awaited."""
 
 from __future__ import annotations
 
@@ -6,32 +6,38 @@ import itertools
 import logging
 import random
 import time
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Final, Literal, Self, Unpack, cast
 
-import anyio
-
-from ._client import Attempt, SignInClient
+from ._acquisition import Acquisition, BeingRefreshed
+from ._client import SignInClient
 from ._errors import AccountRequired, AuthorityError, InteractionRequired, SignInError, Throttled, TokenError
 from ._flight import Flights
 from ._hot import Held, HotTokens
-from ._records import session_record_key, token_record_key
+from ._records import token_record_key
 from ._sessions import Sessions
 from ._shelf import Shelf
 from ._spawn import insist
-from ._token import Account, Token, TokenRequest, TokenSource, canonical_scopes
+from ._token import (
+    Account,
+    GetOptions,
+    SourceOptions,
+    Token,
+    TokenRequest,
+    TokenSource,
+    canonical_scopes,
+    check_options,
+)
 from ._turns import Turns
 from .stores import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
-    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
-    from ._client import Acquired, TokenClient
-    from ._records import Session
+    from ._client import TokenClient
     from .stores import TokenStore
 
 logger = logging.getLogger("aiomsal")
@@ -42,24 +48,6 @@ ROUNDS: Final = 5
 """How many flights one call goes along with, at most, if none brings what it needs."""
 ALIASED: Final = frozenset({"account", "login_hint", "claims"})
 """The keywords that may become part of an alias: none holds a secret."""
-
-
-class SourceOptions(TypedDict, total=False):
-    """The keywords that say which token is meant. Leave a keyword out rather than passing None or an empty string."""
-
-    account: Account | str
-    """The user: an `Account` or its home account id."""
-    login_hint: str
-    """The user name, for choosing among the accounts that have signed in."""
-    claims: str
-    """A claims challenge (JSON): a token obtained for it answers until that token is itself rejected."""
-
-
-class GetOptions(SourceOptions, total=False):
-    """The keywords of `TokenManager.get`."""
-
-    rejected: Token
-    """A token that a resource refused: a new one, unless the one held is already another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +68,6 @@ class Stats:
     """Tokens given up for want of room (`max_tokens`)."""
     store_failures: int
     """Operations of the token store that failed."""
-
-
-class _BeingRefreshed(TokenError):
-    """Another process is at it, and the token held still works: nobody waits."""
 
 
 class TokenManager:
@@ -135,7 +119,6 @@ class TokenManager:
         self._flights: Flights[Token] = Flights()
         self._asking = Turns()
         self._numbers = itertools.count(1)
-        self._generation = 0
         self._acquired = self._failed = self._refresh_failed = 0
 
     def __repr__(self) -> str:
@@ -155,7 +138,12 @@ class TokenManager:
             AuthorityError: the authority said no, or nothing.
             TokenError: whatever else kept the token away.
         """
-        call = (scopes, *options, *options.values()) if options else scopes
+        if not options:
+            call: tuple[object, ...] = scopes
+        elif len(options) == 1 and "account" in options:  # as every call for a user has it: 60 ns less than below
+            call = (scopes, options["account"])
+        else:
+            call = (scopes, *options.items())
         try:
             held = self._aliases.get(call)
         except TypeError:  # a part that cannot be hashed: a wrong one is told below, a right one has no alias
@@ -235,7 +223,7 @@ class TokenManager:
             for held in self._hot:
                 self._hot.drop(held)
 
-    async def __aenter__(self) -> TokenManager:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -245,20 +233,11 @@ class TokenManager:
 
     def _read(self, scopes: tuple[str, ...], options: Mapping[str, object]) -> tuple[TokenRequest, Token | None]:
         """The request for a call, and the token it rejects; or what is wrong with it."""
-        for name, value in options.items():
-            if value is None or value == "":
-                raise TypeError(
-                    f"{name}={value!r} says nothing: leave the keyword out, or find out why there is no {name} "
-                    "(it is refused lest a user's request become somebody else's)"
-                )
-        rejected = options.get("rejected")
-        if rejected is not None and not isinstance(rejected, Token):
-            raise TypeError(f"rejected is the Token that was refused, not {type(rejected).__name__}")
-        others = {name: value for name, value in options.items() if name != "rejected"}
+        others, rejected = check_options(options)
         return self._client.request(canonical_scopes(scopes), others), rejected
 
     async def _get(self, request: TokenRequest, rejected: Token | None, call: Hashable | None) -> Token:
-        generation = self._generation
+        generation = self._sessions.generation
         try:
             return await self._silent(request, rejected, call)
         except InteractionRequired as error:
@@ -281,7 +260,7 @@ class TokenManager:
             look = partial(self._look, request, rejected)
             try:
                 token = await self._flights.join(bound, fly, look=look, timeout=self._acquire_timeout)
-            except _BeingRefreshed:  # we went along with a refresh that thought there was no hurry
+            except BeingRefreshed:  # we went along with a refresh that thought there was no hurry
                 continue
             if token != rejected:
                 break
@@ -291,7 +270,7 @@ class TokenManager:
 
     def _bound(self, request: TokenRequest) -> TokenRequest:
         """A request that names no account belongs to the accounts there are now."""
-        return request._replace(generation=self._generation) if request.unbound else request
+        return request._replace(generation=self._sessions.generation) if request.unbound else request
 
     def _look(self, request: TokenRequest, rejected: Token | None) -> Token | None:
         """The token held, if it can be handed out to this caller."""
@@ -315,7 +294,7 @@ class TokenManager:
             self._flights.launch(
                 request,
                 refresh,
-                look=lambda: held if now < held.fresh_until else None,
+                look=lambda: held.token if now < held.fresh_until else None,
                 timeout=self._acquire_timeout,
             )
 
@@ -324,7 +303,7 @@ class TokenManager:
         held.postpone(self._clock(), PAUSE)
         try:
             return await self._fly(held.request, number, None, stale=True)
-        except _BeingRefreshed:
+        except BeingRefreshed:
             held.postpone(self._clock(), PAUSE)
             raise
         except Exception as error:
@@ -336,79 +315,29 @@ class TokenManager:
             raise
 
     async def _fly(self, request: TokenRequest, number: int, rejected: Token | None, *, stale: bool) -> Token:
+        def accepts(token: Token) -> bool:
+            if rejected is not None and token.value == rejected.value:
+                return False
+            return self._hot.accepts(token, self._clock(), fresh=stale)
+
+        errand = Acquisition(
+            request,
+            client=self._client,
+            shelf=self._shelf,
+            sessions=self._sessions,
+            timeout=self._acquire_timeout,
+            accepts=accepts,
+            patient=not stale,
+        )
         try:
-            return await self._acquire(request, number, rejected, stale=stale)
-        except _BeingRefreshed:
+            token, new = await errand.run()
+        except BeingRefreshed:
             raise
         except Exception:
             self._failed += 1
             raise
-
-    async def _acquire(self, request: TokenRequest, number: int, rejected: Token | None, *, stale: bool) -> Token:
-        """The way of one request: look, prepare, lock, look again, ask, save, publish. Landing is up to the flight."""
-        key = self._client.session_key(request)
-        deadline = anyio.current_time() + self._acquire_timeout
-        failure: TokenError | None = None
-        for attempt in itertools.count():
-            session = None if key is None else await self._sessions.load(key)
-            if (token := await self._recorded(request, session, rejected, stale=stale)) is not None:
-                return self._publish(request, token, number)
-            await self._client.prepare(request, Attempt(attempt, failure, deadline))
-            async with self._lock(request, key, wait=not stale) as mine:
-                if not mine:
-                    raise _BeingRefreshed
-                session = None if key is None else await self._sessions.load(key)
-                if (token := await self._recorded(request, session, rejected, stale=stale)) is not None:
-                    return self._publish(request, token, number)
-                try:
-                    return await self._ask_authority(request, number, key, session)
-                except AuthorityError as error:
-                    failure = error
-        raise AssertionError  # itertools.count() does not end
-
-    def _lock(self, request: TokenRequest, key: str | None, *, wait: bool) -> AbstractAsyncContextManager[bool]:
-        if key is not None:
-            return self._shelf.lock(session_record_key(key), wait=wait)
-        if self._shelf.keeps_tokens:
-            return self._shelf.lock(token_record_key(request, None), wait=wait)
-        return nullcontext(True)  # noqa: FBT003 -- in this process alone, the flight is the lock
-
-    async def _recorded(
-        self, request: TokenRequest, session: Session | None, rejected: Token | None, *, stale: bool
-    ) -> Token | None:
-        """What another flight, here or in another process, has brought meanwhile, if this one can accept it."""
-        if not self._shelf.keeps_tokens or (session is None and self._client.session_key(request) is not None):
-            return None
-        token = await self._shelf.token(token_record_key(request, session))
-        if token is None or (rejected is not None and token.value == rejected.value):
-            return None
-        return token if self._hot.accepts(token, self._clock(), fresh=stale) else None
-
-    async def _ask_authority(
-        self, request: TokenRequest, number: int, key: str | None, session: Session | None
-    ) -> Token:
-        if key is not None and (refusal := self._sessions.refusal(request, session)) is not None:
-            raise refusal
-        try:
-            acquired = await self._client.acquire(request, None if session is None else session.data)
-        except InteractionRequired as error:
-            if key is not None:
-                self._sessions.refuse(request, session, error)
-            raise
-        self._acquired += 1
-        token = acquired.token
-        generation = self._generation
-        if key is not None and acquired.session is not None:
-            session = await insist(partial(self._save, key, session, acquired))
-        if self._shelf.keeps_tokens:
-            await self._shelf.put_token(token_record_key(request, session), token)
-        while key is not None and session is not None and generation != self._generation:
-            generation = self._generation  # somebody signed out, perhaps this account: look once more
-            session = await self._sessions.save(key, session, session.data, _account_id(token))
+        self._acquired += new
         return self._publish(request, token, number)
-
-    async def _save(self, key: str, session: Session | None, acquired: Acquired) -> Session:
-        return await self._sessions.save(key, session, acquired.session or b"", _account_id(acquired.token))
 
     def _publish(self, request: TokenRequest, token: Token, number: int) -> Token:
         """Hold a token for whoever asks from now on. No await comes between this and what was checked before it."""
@@ -416,14 +345,14 @@ class TokenManager:
         if request.claims:
             requests.append(request._replace(claims=""))
         if request.unbound:
-            if request.generation != self._generation:  # the accounts are no longer those it was asked for
+            if request.generation != self._sessions.generation:  # the accounts are no longer those it was asked for
                 return token
             if token.account is not None:
-                bound = {"account": token.account.home_account_id, "login_hint": "", "generation": 0}
-                requests += [each._replace(**bound) for each in requests]
+                account = token.account.home_account_id
+                requests += [each._replace(account=account, login_hint="", generation=0) for each in requests]
         now = self._clock()
         with self._flights.guard():
-            held = [self._hot.put(each, token, number, now) for each in requests][0]
+            held, *_ = [self._hot.put(each, token, number, now) for each in requests]
         return held.token if held.number == number else token
 
     async def _ask(
@@ -432,7 +361,7 @@ class TokenManager:
         """Ask a person, one after another. If somebody signed in while we waited, a refresh token may do."""
         people = self._people()
         async with self._asking.take("a person"):
-            if instead_of is not None and generation != self._generation:
+            if instead_of is not None and generation != self._sessions.generation:
                 with suppress(InteractionRequired):
                     return await self._silent(instead_of, None, None)
             acquired = await people.sign_in(request)
@@ -459,7 +388,7 @@ class TokenManager:
 
     def _unbind(self, home_account_id: str | None = None) -> None:
         """The set of accounts has changed: drop what was bound to it, and the tokens of one who has left."""
-        self._generation += 1
+        self._sessions.generation += 1
         for held in self._hot:
             if held.request.unbound or (home_account_id and _account_id(held.token) == home_account_id):
                 with self._flights.guard():
@@ -483,7 +412,7 @@ class _Source:
 
     def __init__(self, manager: TokenManager, request: TokenRequest) -> None:
         self._manager = manager
-        self._clock = manager._clock  # noqa: SLF001 -- the manager's own part
+        self._clock = manager._clock
         self._request = request
         self.held = Held(request, Token("", 0.0, 0.0))
 
@@ -496,7 +425,7 @@ class _Source:
         if held.since <= self._clock() < held.fresh_until:
             held.used = True
             return held.token
-        return await self._manager._from_source(self, self._request)  # noqa: SLF001
+        return await self._manager._from_source(self, self._request)
 
 
 def _account_id(token: Token) -> str:
@@ -513,7 +442,7 @@ def _check(client: object, *, max_tokens: int, acquire_timeout: float) -> None:
         raise TypeError(
             f"a client is a ConfidentialClient, a PublicClient or another TokenClient, not {type(client).__name__}"
         )
-    if not isinstance(max_tokens, int) or max_tokens < 1:
+    if max_tokens < 1:
         raise ValueError(f"max_tokens is a number of tokens, 1 or more, not {max_tokens!r}")
     if not acquire_timeout > 0:
         raise ValueError(f"acquire_timeout is a number of seconds, more than 0, not {acquire_timeout!r}")

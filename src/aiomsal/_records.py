@@ -16,6 +16,7 @@ from ._token import Account, Token, TokenRequest
 
 PREFIX: Final = "aiomsal/v1"
 _TOKEN_FORMAT: Final = 1
+_DATES: Final = ("expires_at", "refresh_at", "obtained_at")
 _SESSION_FORMAT: Final = b"aiomsal-session/1 "
 
 
@@ -78,7 +79,7 @@ def load_token(record: bytes) -> Token:
         if not isinstance(token.value, str) or not all(
             isinstance(date, (int, float)) for date in (token.expires_at, token.refresh_at, token.obtained_at)
         ):
-            raise ValueError("a token record with fields of the wrong type")  # noqa: TRY004 -- it is the record
+            raise ValueError("a token record with fields of the wrong type")
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError("not a token record") from error
     return token

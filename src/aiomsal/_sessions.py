@@ -26,13 +26,15 @@ class Sessions:
 
     Invariant: a session is written only over the version it was made from. So a refresh that comes home late neither
     brings back an account that has left, nor overwrites a newer refresh token. The mutable state of this object is
-    the refusals it remembers; everything else is in the store.
+    the refusals it remembers and the generation; everything else is in the store.
     """
 
     def __init__(self, shelf: Shelf, client: TokenClient, clock: Callable[[], float]) -> None:
         self._shelf = shelf
         self._client = client
         self._clock = clock
+        self.generation = 0
+        """Counts the sign-ins and sign-outs seen here: which set of accounts there is."""
         self._refusals: dict[TokenRequest, tuple[int, float, InteractionRequired]] = {}
 
     async def load(self, key: str) -> Session | None:

@@ -36,17 +36,17 @@ class Shelf:
 
     async def token(self, key: str) -> Token | None:
         """The token recorded, None also where the store failed or what it has is no token."""
-        record = await self._tried(lambda: self._store.get(key), None)
+        record = await self._tried(lambda: self._store.get(key), otherwise=None)
         return None if record is None else self._read(load_token, record)
 
     async def put_token(self, key: str, token: Token) -> None:
         """Record a token until it expires."""
         record = dump_token(token)
-        await self._tried(lambda: self._store.set(key, record, expires_at=token.expires_at), False)
+        await self._tried(lambda: self._store.set(key, record, expires_at=token.expires_at), otherwise=False)
 
     async def session(self, session_key: str) -> Session | None:
         """The session recorded, None also where the store failed or what it has is no session."""
-        record = await self._tried(lambda: self._store.get(session_record_key(session_key)), None)
+        record = await self._tried(lambda: self._store.get(session_record_key(session_key)), otherwise=None)
         return None if record is None else self._read(load_session, record)
 
     async def swap_session(self, session_key: str, before: Session | None, after: Session | None) -> bool:
@@ -54,9 +54,9 @@ class Shelf:
         key = session_record_key(session_key)
         expected = None if before is None else dump_session(before)
         if after is None:
-            return await self._tried(lambda: self._store.delete(key, expected=expected), True)
+            return await self._tried(lambda: self._store.delete(key, expected=expected), otherwise=True)
         record = dump_session(after)
-        return await self._tried(lambda: self._store.set(key, record, expected=expected), True)
+        return await self._tried(lambda: self._store.set(key, record, expected=expected), otherwise=True)
 
     @asynccontextmanager
     async def lock(self, key: str, *, wait: bool) -> AsyncIterator[bool]:
@@ -75,7 +75,7 @@ class Shelf:
                 except Exception as error:  # noqa: BLE001 -- as above; the body's own has been raised
                     self._failed(error)
 
-    async def _tried(self, operation: Callable[[], Awaitable[T]], otherwise: T) -> T:
+    async def _tried(self, operation: Callable[[], Awaitable[T]], *, otherwise: T) -> T:
         try:
             return await operation()
         except Exception as error:  # noqa: BLE001 -- whatever a store's library raises

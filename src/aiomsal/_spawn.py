@@ -107,8 +107,8 @@ async def insist(operation: Callable[[], Awaitable[T]]) -> T:
     asyncio's own cancellation cannot be held off, only taken: the operation is then begun again, so it must be one
     that may be repeated. Scopes of trio and anyio wait outside.
     """
-    with anyio.CancelScope(shield=True):
-        while True:
+    while True:
+        with anyio.CancelScope(shield=True):
             try:
                 return await operation()
             except asyncio.CancelledError:
@@ -182,7 +182,7 @@ class _AsyncioTask:
 
 
 def _in_trio() -> bool:
-    import trio  # noqa: PLC0415 -- loaded already, or this is not called
+    import trio
 
     return trio.lowlevel.in_trio_task()
 
@@ -191,7 +191,7 @@ class _TrioWaiter:
     __slots__ = ("_event", "home")
 
     def __init__(self, home: _TrioHome) -> None:
-        import trio  # noqa: PLC0415 -- as above
+        import trio
 
         self.home = home
         self._event = trio.Event()
@@ -207,7 +207,7 @@ class _TrioHome:
     __slots__ = ("_token",)
 
     def __init__(self) -> None:
-        import trio  # noqa: PLC0415 -- as above
+        import trio
 
         self._token = trio.lowlevel.current_trio_token()
 
@@ -224,7 +224,7 @@ class _TrioHome:
         return _TrioWaiter(self)
 
     def call_soon(self, function: Callable[..., object], /, *args: object) -> bool:
-        import trio  # noqa: PLC0415 -- as above
+        import trio
 
         try:
             self._token.run_sync_soon(function, *args)
@@ -233,7 +233,7 @@ class _TrioHome:
         return True
 
     def call_later(self, delay: float, function: Callable[[], object], /) -> Detached:
-        import trio  # noqa: PLC0415 -- as above
+        import trio
 
         async def wait() -> None:
             await trio.sleep(delay)
@@ -242,7 +242,7 @@ class _TrioHome:
         return self.detach(wait)
 
     def detach(self, function: Callable[[], Coroutine[Any, Any, None]], /) -> Detached:
-        import trio  # noqa: PLC0415 -- as above
+        import trio
 
         scope = trio.CancelScope()
 

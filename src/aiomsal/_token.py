@@ -8,7 +8,10 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict, cast, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Account(NamedTuple):
@@ -111,6 +114,38 @@ class TokenRequest(NamedTuple):
         return self.grant == "user" and not self.account
 
 
+class SourceOptions(TypedDict, total=False):
+    """The keywords that say which token is meant. Leave a keyword out rather than passing None or an empty string."""
+
+    account: Account | str
+    """The user: an `Account` or its home account id."""
+    login_hint: str
+    """The user name, for choosing among the accounts that have signed in."""
+    claims: str
+    """A claims challenge (JSON): a token obtained for it answers until that token is itself rejected."""
+
+
+class GetOptions(SourceOptions, total=False):
+    """The keywords of `TokenManager.get`."""
+
+    rejected: Token
+    """A token that a resource refused: a new one, unless the one held is already another."""
+
+
+def check_options(options: Mapping[str, object]) -> tuple[dict[str, object], Token | None]:
+    """The keywords that go to the client, and the token rejected; raises TypeError for None and empty strings."""
+    for name, value in options.items():
+        if value is None or value == "":
+            raise TypeError(
+                f"{name}={value!r} names nothing: leave the keyword out, or find out why there is no {name} "
+                "(it is refused lest the request of one user become that of another)"
+            )
+    rejected = options.get("rejected")
+    if rejected is not None and not isinstance(rejected, Token):
+        raise TypeError(f"rejected is the Token that was refused, not {type(rejected).__name__}")
+    return {name: value for name, value in options.items() if name != "rejected"}, rejected
+
+
 def canonical_scopes(scopes: tuple[object, ...]) -> tuple[str, ...]:
     """The scopes sorted and each once; raises for what cannot be a list of scopes, saying what to write instead.
 
@@ -145,7 +180,7 @@ def canonical_claims(claims: object) -> str:
     except ValueError:
         parsed = None
     if not isinstance(parsed, dict):
-        raise ValueError(  # noqa: TRY004 -- the type is right, the text in it is not
+        raise ValueError(
             "claims must be the text of a JSON object; a challenge in a WWW-Authenticate header is base64url: decode it"
         )
     return claims.strip()

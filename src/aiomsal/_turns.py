@@ -112,5 +112,3 @@ class _Turn:
 
     def lasts(self) -> bool:
         return self.home.alive()
-
-

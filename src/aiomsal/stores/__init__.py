@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
-from .._turns import Turns
+from aiomsal._turns import Turns
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -35,9 +35,7 @@ class TokenStore(Protocol):
         """The value, whole as one `set` wrote it; None if there is none or it has expired."""
         ...
 
-    async def set(
-        self, key: str, value: bytes, *, expires_at: float | None = None, expected: Expected = ANY
-    ) -> bool:
+    async def set(self, key: str, value: bytes, *, expires_at: float | None = None, expected: Expected = ANY) -> bool:
         """Write a value, if what is there is what was expected (None: nothing); whether it was written.
 
         Atomic against every other process on this store. The value may vanish after `expires_at` (epoch seconds).
@@ -77,9 +75,7 @@ class MemoryStore:
         """The value. Never suspends."""
         return self._values.get(key)
 
-    async def set(
-        self, key: str, value: bytes, *, expires_at: float | None = None, expected: Expected = ANY
-    ) -> bool:
+    async def set(self, key: str, value: bytes, *, expires_at: float | None = None, expected: Expected = ANY) -> bool:
         """Write if what is there is as expected. Never suspends, so nothing comes between."""
         del expires_at  # sessions do not expire here, and tokens are not kept twice
         if expected is not ANY and self._values.get(key) != expected:

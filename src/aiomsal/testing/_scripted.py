@@ -1,23 +1,24 @@
-"""A client without an authority: each acquisition parks until the test lands or fails it, so tests force every order."""
+"""A client without an authority: each acquisition parks until the test lands or fails it, which forces any order."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
-from .._client import Acquired, Attempt
-from .._errors import AccountRequired, Classification
-from .._spawn import here, insist
-from .._token import Account, Token, TokenRequest, canonical_claims, canonical_scopes
+from aiomsal._client import Acquired, Attempt
+from aiomsal._errors import AccountRequired, Classification
+from aiomsal._spawn import here, insist
+from aiomsal._token import Account, Token, TokenRequest, canonical_claims, canonical_scopes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .._errors import TokenError
-    from .._spawn import Waiter
+    from aiomsal._errors import TokenError
+    from aiomsal._spawn import Waiter
 
 __all__ = ["ScriptedAcquisition", "ScriptedClient", "ScriptedUserClient"]
 
@@ -30,7 +31,7 @@ class ScriptedAcquisition:
         """What was asked for."""
         self.session = session
         """The session it was given."""
-        self.number = next(client._count)  # noqa: SLF001 -- one thing in two classes
+        self.number = next(client._count)
         self._client = client
         self._waiter = here().waiter()
         self._outcome: Acquired | BaseException | None = None
@@ -75,7 +76,7 @@ class ScriptedAcquisition:
         if self._outcome is not None:
             raise RuntimeError(f"{self!r} has ended already")
         self._outcome = outcome
-        self._client._parked.discard(self)  # noqa: SLF001 -- as above
+        self._client._parked.discard(self)
         self._waiter.home.call_soon(self._waiter.wake)
 
     async def _wait(self) -> Acquired:
@@ -166,7 +167,7 @@ class ScriptedClient:
             watcher = self._watchers.popleft()
             watcher.home.call_soon(watcher.wake)
         try:
-            return await acquisition._wait()  # noqa: SLF001 -- as above
+            return await acquisition._wait()
         finally:
             self._parked.discard(acquisition)
 
@@ -215,13 +216,13 @@ class ScriptedUserClient(ScriptedClient):
         rotated = acquired.session or self.sign_in_session(account, f"refresh-{acquisition.number}", acquisition.number)
         token = acquired.token
         if token.account is None:
-            token = Token(*(getattr(token, name) if name != "account" else account for name in Token.__slots__))
+            token = dataclasses.replace(token, account=account)
         return Acquired(token, self.merge(session, rotated, sign_in=False))
 
     async def sign_in(self, request: TokenRequest, /) -> Acquired:
         """Parks in `sign_ins`."""
         acquisition = ScriptedAcquisition(self.sign_ins, request, None)
-        acquired = await self.sign_ins._park(acquisition)  # noqa: SLF001 -- as above
+        acquired = await self.sign_ins._park(acquisition)
         if acquired.session is None and acquired.token.account is not None:
             name = f"refresh-of-sign-in-{acquisition.number}"
             session = self.sign_in_session(acquired.token.account, name, acquisition.number)

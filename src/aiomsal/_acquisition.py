@@ -1,0 +1,121 @@
+"""The way of one request from a flight to the authority and back: look, prepare, lock, look again, ask, save."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import nullcontext
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+
+from ._client import Attempt
+from ._errors import AuthorityError, InteractionRequired, TokenError
+from ._records import session_record_key, token_record_key
+from ._spawn import insist
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from ._client import Acquired, TokenClient
+    from ._records import Session
+    from ._sessions import Sessions
+    from ._shelf import Shelf
+    from ._token import Token, TokenRequest
+
+
+class BeingRefreshed(TokenError):
+    """Another process is at it, and the token held still works: nobody waits."""
+
+
+class Acquisition:
+    """One flight's errand. Made for one request, used once, on the flight's loop."""
+
+    def __init__(
+        self,
+        request: TokenRequest,
+        *,
+        client: TokenClient,
+        shelf: Shelf,
+        sessions: Sessions,
+        timeout: float,
+        accepts: Callable[[Token], bool],
+        patient: bool,
+    ) -> None:
+        self._request = request
+        self._client = client
+        self._shelf = shelf
+        self._sessions = sessions
+        self._timeout = timeout
+        self._accepts = accepts
+        self._patient = patient
+        self._key = client.session_key(request)
+
+    async def run(self) -> tuple[Token, bool]:
+        """The token, recorded and not yet published, and whether it came from the authority.
+
+        When this returns, nothing has been awaited since the account was seen to be still signed in.
+
+        Raises:
+            BeingRefreshed: not `patient`, and somebody else holds the lock.
+            TokenError: whatever kept the token away.
+        """
+        deadline = anyio.current_time() + self._timeout
+        failure: TokenError | None = None
+        for attempt in itertools.count():
+            session = await self._session()
+            if (token := await self._recorded(session)) is not None:
+                return token, False
+            await self._client.prepare(self._request, Attempt(attempt, failure, deadline))
+            async with self._lock() as mine:
+                if not mine:
+                    raise BeingRefreshed
+                session = await self._session()
+                if (token := await self._recorded(session)) is not None:
+                    return token, False
+                try:
+                    return await self._ask(session), True
+                except AuthorityError as error:
+                    failure = error  # whether to try again is the client's to say, without the lock
+        raise AssertionError  # itertools.count() does not end
+
+    def _lock(self) -> AbstractAsyncContextManager[bool]:
+        if self._key is not None:
+            return self._shelf.lock(session_record_key(self._key), wait=self._patient)
+        if self._shelf.keeps_tokens:
+            return self._shelf.lock(token_record_key(self._request, None), wait=self._patient)
+        return nullcontext(True)  # noqa: FBT003 -- in this process alone, the flight is the lock
+
+    async def _session(self) -> Session | None:
+        return None if self._key is None else await self._sessions.load(self._key)
+
+    async def _recorded(self, session: Session | None) -> Token | None:
+        """What another flight, here or in another process, has brought meanwhile, if this one accepts it."""
+        if not self._shelf.keeps_tokens or (self._key is not None and session is None):
+            return None
+        token = await self._shelf.token(token_record_key(self._request, session))
+        return token if token is not None and self._accepts(token) else None
+
+    async def _ask(self, session: Session | None) -> Token:
+        if (refusal := self._sessions.refusal(self._request, session)) is not None:
+            raise refusal
+        try:
+            acquired = await self._client.acquire(self._request, None if session is None else session.data)
+        except InteractionRequired as error:
+            self._sessions.refuse(self._request, session, error)
+            raise
+        generation = self._sessions.generation
+        if self._key is not None and acquired.session is not None:
+            session = await insist(partial(self._save, session, acquired))
+        if self._shelf.keeps_tokens:
+            await self._shelf.put_token(token_record_key(self._request, session), acquired.token)
+        while session is not None and generation != self._sessions.generation:
+            generation = self._sessions.generation  # somebody signed out, perhaps this account: look once more
+            session = await self._save(session, acquired)
+        return acquired.token
+
+    async def _save(self, session: Session | None, acquired: Acquired) -> Session:
+        account = acquired.token.account
+        data = acquired.session or b""
+        return await self._sessions.save(self._key or "", session, data, account.home_account_id if account else "")
