@@ -131,7 +131,8 @@ class ScriptedClient:
         while not self._unseen:
             waiter = here().waiter()
             self._watchers.append(waiter)
-            await waiter.wait()
+            if not self._unseen:  # another thread may have added one meanwhile
+                await waiter.wait()
         return self._unseen.popleft()
 
     def request(self, scopes: tuple[str, ...], options: Mapping[str, Any], /) -> TokenRequest:
@@ -184,6 +185,7 @@ class ScriptedUserClient(ScriptedClient):
         self.can_ask = can_ask
         self.sign_ins = ScriptedClient(**options)
         """The sign-ins, as acquisitions to land or to fail."""
+        self.sign_ins._count = self._count  # one row of numbers, for a higher one has the newer refresh token
 
     def request(self, scopes: tuple[str, ...], options: Mapping[str, Any], /) -> TokenRequest:
         """A request for a user; takes `account`, `login_hint` and `claims`."""

@@ -46,7 +46,7 @@ def _check_assertion(state: State, call: Call, application: Application, text: s
         _check_certificate(application, assertion)
         _check_own_claims(state, call, application, assertion)
     else:
-        _check_federated(state, call, application, assertion)
+        _check_federated(state, application, assertion)
     _check_lifetime(state, call, assertion)
 
 
@@ -94,7 +94,7 @@ def _check_own_claims(state: State, call: Call, application: Application, assert
         raise RefusedError(700023)
 
 
-def _check_federated(state: State, call: Call, application: Application, assertion: Jwt) -> None:
+def _check_federated(state: State, application: Application, assertion: Jwt) -> None:
     """Find the trust that matches issuer, subject and audience; the error says how far it matched."""
     claims = assertion.claims
     trusts: list[FederatedCredential] = list(application.federated)
@@ -103,11 +103,7 @@ def _check_federated(state: State, call: Call, application: Application, asserti
         if not trusts:
             raise RefusedError(code)
     for trust in trusts:
-        if trust.public_key:
-            genuine = assertion.signed_by(load_public_key(trust.public_key))
-        else:
-            genuine = trust.issuer.startswith(f"{call.request.base}/") and assertion.signed_by(state.key.public)
-        if genuine:
+        if assertion.signed_by(load_public_key(trust.public_key) if trust.public_key else state.key.public):
             return
     raise RefusedError(700027)
 

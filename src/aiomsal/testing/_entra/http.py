@@ -62,18 +62,23 @@ def json_response(status: int, value: object, *headers: tuple[str, str]) -> Http
 
 def parse_object(text: str | bytes) -> JsonObject:
     """Return the JSON object `text` is, else raise ValueError."""
-    value: object = json.loads(text)
-    if isinstance(value, dict):
-        return cast("JsonObject", value)
-    message = "a JSON object was expected"
-    raise ValueError(message)
+    value = _as_object(json.loads(text))
+    if value is None:
+        message = "a JSON object was expected"
+        raise ValueError(message)
+    return value
 
 
 def member(value: JsonObject, *names: str) -> object:
     """Return the member reached by `names` through nested objects; None where there is none."""
     here: object = value
     for name in names:
-        if not isinstance(here, dict):
+        inner = _as_object(here)
+        if inner is None:
             return None
-        here = here.get(name)
+        here = inner.get(name)
     return here
+
+
+def _as_object(value: object) -> JsonObject | None:
+    return cast("JsonObject", value) if isinstance(value, dict) else None

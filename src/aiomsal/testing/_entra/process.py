@@ -126,12 +126,16 @@ class FakeEntraProcess:
 
     def ask(self, name: str, args: tuple[object, ...], kwargs: dict[str, Any]) -> object:
         """Have a method called over there, and return what it returns or raise what it raises."""
+        try:
+            question = pickle.dumps((name, args, kwargs))  # whole, before anything is sent
+        except (AttributeError, TypeError, pickle.PicklingError) as error:
+            message = f"an argument of {name} cannot be pickled; match= is a function of an importable module: {error}"
+            raise TypeError(message) from error
         with self._lock:
             process = self._process
             if not (process and process.stdin and process.stdout):
                 message = "the process does not run: enter it first, `with FakeEntraProcess() as entra:`"
                 raise RuntimeError(message)
-            question = pickle.dumps((name, args, kwargs))  # whole, before anything is sent: it may fail
             try:
                 process.stdin.write(question)
                 process.stdin.flush()
