@@ -1,7 +1,10 @@
 """Tokens of the Microsoft identity platform for asyncio: one request for a thousand coroutines.
 
-Importing this loads neither MSAL nor any optional library.
+Importing this loads neither MSAL nor any optional library; the clients are loaded when they are first named.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from ._client import Acquired, Attempt, SignInClient, TokenClient
 from ._errors import (
@@ -21,18 +24,32 @@ from ._manager import Stats, TokenManager
 from ._token import Account, Token, TokenRequest, TokenSource
 from .stores import MemoryStore, TokenStore
 
+if TYPE_CHECKING:
+    from .clients.confidential import ConfidentialClient as ConfidentialClient
+    from .clients.credentials import Assertion as Assertion
+    from .clients.credentials import Certificate as Certificate
+    from .clients.public import PublicClient as PublicClient
+    from .sign_in.device_code import DeviceCode as DeviceCode
+    from .sign_in.device_code import DevicePrompt as DevicePrompt
+
 __all__ = [
     "Account",
     "AccountRequired",
     "Acquired",
+    "Assertion",
     "Attempt",
     "AuthorityError",
     "AuthorityUnavailable",
+    "Certificate",
     "Classification",
+    "ConfidentialClient",
+    "DeviceCode",
+    "DevicePrompt",
     "FlightAborted",
     "InteractionRequired",
     "InvalidClient",
     "MemoryStore",
+    "PublicClient",
     "SignInClient",
     "SignInError",
     "Stats",
@@ -46,3 +63,24 @@ __all__ = [
     "TokenSource",
     "TokenStore",
 ]
+
+_HOMES = {
+    "Assertion": ".clients.credentials",
+    "Certificate": ".clients.credentials",
+    "ConfidentialClient": ".clients.confidential",
+    "DeviceCode": ".sign_in.device_code",
+    "DevicePrompt": ".sign_in.device_code",
+    "PublicClient": ".clients.public",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a client when it is first named: `import aiomsal` is for adapters and libraries too, who name none."""
+    if (home := _HOMES.get(name)) is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home, __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -52,8 +52,8 @@ class Acquisition:
         self._patient = patient
         self._key = client.session_key(request)
 
-    async def run(self) -> tuple[Token, bool]:
-        """The token, recorded and not yet published, and whether it came from the authority.
+    async def run(self) -> tuple[Token, bool, int]:
+        """The token, recorded and not yet published; whether it came from the authority; for which generation.
 
         When this returns, nothing has been awaited since the account was seen to be still signed in.
 
@@ -61,6 +61,13 @@ class Acquisition:
             BeingRefreshed: not `patient`, and somebody else holds the lock.
             TokenError: whatever kept the token away.
         """
+        generation = self._sessions.generation
+        token, new = await self._fetch()
+        if self._key is None or token.account is None:  # nobody who could have left
+            return token, new, self._sessions.generation
+        return token, new, await self._sessions.confirm(self._key, token.account.home_account_id, generation)
+
+    async def _fetch(self) -> tuple[Token, bool]:
         deadline = anyio.current_time() + self._timeout
         failure: TokenError | None = None
         for attempt in itertools.count():
@@ -105,14 +112,11 @@ class Acquisition:
         except InteractionRequired as error:
             self._sessions.refuse(self._request, session, error)
             raise
-        generation = self._sessions.generation
+        before = session
         if self._key is not None and acquired.session is not None:
             session = await insist(partial(self._save, session, acquired))
-        if self._shelf.keeps_tokens:
+        if self._shelf.keeps_tokens and (before is None or before.id == (session or before).id):
             await self._shelf.put_token(token_record_key(self._request, session), acquired.token)
-        while session is not None and generation != self._sessions.generation:
-            generation = self._sessions.generation  # somebody signed out, perhaps this account: look once more
-            session = await self._save(session, acquired)
         return acquired.token
 
     async def _save(self, session: Session | None, acquired: Acquired) -> Session:

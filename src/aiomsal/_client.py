@@ -6,7 +6,6 @@ The manager knows a client by these protocols only. `ConfidentialClient` and `Pu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -16,13 +15,15 @@ if TYPE_CHECKING:
     from ._token import Account, Token, TokenRequest
 
 
-@dataclass(frozen=True, slots=True)
-class Acquired:
+class Acquired(NamedTuple):
     """What an acquisition brought: the token, and the session as it is to be saved."""
 
     token: Token
-    session: bytes | None = field(default=None, repr=False)
+    session: bytes | None = None
     """The session after the acquisition, refresh tokens and all but no access token; None where there is none."""
+
+    def __repr__(self) -> str:
+        return f"Acquired({self.token!r})"
 
 
 class Attempt(NamedTuple):

@@ -64,7 +64,7 @@ class Flights(Generic[T]):
         self._renew()
 
     def __len__(self) -> int:
-        return len(self._aloft)
+        return len(self._flights())
 
     def launch(
         self,
@@ -121,7 +121,16 @@ class Flights(Generic[T]):
                 flight.passengers[waiter] = None
             if launched:
                 self._start(flight, acquire, timeout)
-            await self._fly_along(flight, waiter)
+            try:
+                if flight.home == home:
+                    await waiter.wait()
+                else:
+                    await self._wait_abroad(flight, waiter)
+            except BaseException as error:
+                # Where our loop is gone this is the garbage collector, perhaps within code that holds the lock.
+                if not flight.landed and (not isinstance(error, GeneratorExit) or home.alive()):
+                    self._leave(flight, waiter)
+                raise
             if flight.error is not None:
                 raise copy_of(flight.error)
             if flight.result is not None:
@@ -143,14 +152,17 @@ class Flights(Generic[T]):
                     if flight.landed:
                         continue
                     flight.passengers[waiter] = None
-                await self._fly_along(flight, waiter)
+                try:
+                    await self._wait_abroad(flight, waiter)
+                finally:
+                    self._leave(flight, waiter)
         for flight in self._flights():
             self._abort(flight, closed)
 
     def _renew(self) -> None:
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._aloft: dict[Hashable, Flight[T]] = {}
+        self._pid = os.getpid()  # last: another thread that sees it must not find the inherited lock
 
     def guard(self) -> threading.Lock:
         """The lock under which the table changes, and under which whatever `look` reads has to be written."""
@@ -194,7 +206,11 @@ class Flights(Generic[T]):
 
         if timeout is not None:
             flight.timer = flight.home.call_later(timeout, lambda: self._expire(flight, timeout))
-        flight.task = flight.home.detach(fly)
+        try:
+            flight.task = flight.home.detach(fly)
+        except BaseException:  # such as trio's in its last moments: nobody flies it, and the key must not be lost
+            self._land(flight)
+            raise
         if flight.landed:  # by an abort from another thread, before there was a task to cancel; or by an eager task
             self._recall(flight)
 
@@ -203,7 +219,11 @@ class Flights(Generic[T]):
         with self.guard():
             if flight.landed:
                 return
-            flight.landed, flight.result, flight.error = True, result, error
+            flight.result, flight.error, flight.landed = (
+                result,
+                error,
+                True,
+            )  # landed last: others look without the lock
             if self._aloft.get(flight.key) is flight:  # by identity: the key may fly again
                 del self._aloft[flight.key]
             passengers, flight.passengers = flight.passengers, {}
@@ -216,30 +236,30 @@ class Flights(Generic[T]):
         self._recall(flight)
 
     def _recall(self, flight: Flight[T]) -> None:
-        if flight.task is not None:
-            flight.home.call_soon(flight.task.cancel)
+        for errand in (flight.task, flight.timer):
+            if errand is not None:
+                flight.home.call_soon(errand.cancel)
 
     def _expire(self, flight: Flight[T], timeout: float) -> None:
         words = f"no token within {timeout:g} s (acquire_timeout): the authority may be down, try again later"
         if not flight.landed:
             self._abort(flight, AuthorityUnavailable(words, code="timeout"))
 
-    async def _fly_along(self, flight: Flight[T], waiter: Waiter) -> None:
-        """Be a passenger until the flight has landed; leaving early changes nothing for anybody else."""
-        try:
-            if flight.home == waiter.home:
+    def _leave(self, flight: Flight[T], waiter: Waiter) -> None:
+        """Leaving early changes nothing for anybody else; only a flight that its passengers own ends with the last."""
+        with self.guard():
+            left_early = flight.passengers.pop(waiter, waiter) is None
+            last = left_early and not flight.passengers
+        if last and flight.owned:
+            self._abort(flight, FlightAborted("everybody who waited has left", code="abandoned"))
+
+    async def _wait_abroad(self, flight: Flight[T], waiter: Waiter) -> None:
+        """Wait on another loop than the flight's: if that loop dies nobody wakes us."""
+        while not flight.landed:
+            with anyio.move_on_after(LOOK_ABROAD):
                 await waiter.wait()
-            while not flight.landed:  # on another loop than ours: if it dies nobody wakes us
-                with anyio.move_on_after(LOOK_ABROAD):
-                    await waiter.wait()
-                if not flight.home.alive():
-                    self._land(flight)
-        finally:
-            with self.guard():
-                left_early = flight.passengers.pop(waiter, waiter) is None
-                last = left_early and not flight.passengers
-            if last and flight.owned:
-                self._abort(flight, FlightAborted("everybody who waited has left", code="abandoned"))
+            if not flight.home.alive():
+                self._land(flight)
 
 
 def _wake(passengers: Iterable[Waiter]) -> None:
@@ -261,12 +281,25 @@ def copy_of(error: E) -> E:
 
     An error of ours says all there is to say; of any other the traceback shows where it came from.
     """
-    try:
-        twin = copy.copy(error)
-    except Exception:  # noqa: BLE001 -- an exception with a constructor of its own: share it
-        twin = error
-    if type(twin) is not type(error):
-        twin = error
+    twin = _twin(error)
+    if twin is None:
+        return error.with_traceback(None)  # it cannot be copied: shared, and begun anew by each
+    twin.args = error.args  # a constructor may have put words around them, and now around these again
     twin.__cause__ = error.__cause__
     twin.__suppress_context__ = error.__suppress_context__
+    if notes := getattr(error, "__notes__", None):
+        twin.__notes__ = list(notes)
     return twin.with_traceback(None if isinstance(error, TokenError) else error.__traceback__)
+
+
+def _twin(error: E) -> E | None:
+    kind = type(error)
+    try:
+        twin = copy.copy(error)
+    except Exception:  # noqa: BLE001 -- a constructor that wants other arguments: go round it
+        try:
+            twin = kind.__new__(kind, *error.args)
+            twin.__dict__.update(error.__dict__)
+        except Exception:  # noqa: BLE001 -- whatever it objects to
+            return None
+    return twin if type(twin) is kind and twin is not error else None

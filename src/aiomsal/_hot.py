@@ -50,11 +50,13 @@ class Held:
     def kill(self) -> None:
         """Never hand it out again; whoever still has a reference has to look anew."""
         self.fresh_until = self.usable_until = NEVER
+        self.since = math.inf  # should another thread be about to write one of the others
 
     def postpone(self, now: float, pause: float) -> None:
         """Let callers have the old token for a while before one of them tries to refresh it again."""
         rest = max(self.usable_until - now, 0.0)
-        self.fresh_until = min(self.usable_until, now + min(pause, max(1.0, rest / 4)))
+        postponed = min(self.usable_until, now + min(pause, max(1.0, rest / 4)))
+        self.fresh_until = max(self.fresh_until, postponed)  # a newer token may have come in between
 
 
 class HotTokens:
@@ -117,9 +119,27 @@ class HotTokens:
     def accepts(self, token: Token, now: float, *, fresh: bool) -> bool:
         """Whether a token from elsewhere can be trusted, and is usable; with `fresh`, not due for a refresh either."""
         life = token.expires_at - token.obtained_at
+        if not 0 < life <= TEN_YEARS:  # NaN too
+            return False
         leeway = min(self._leeway, life / 10)
-        until = min(token.refresh_at, token.expires_at - leeway) if fresh else token.expires_at - leeway
-        return 0 < life <= TEN_YEARS and token.obtained_at - leeway <= now < until
+        until = token.expires_at - leeway
+        if (
+            fresh
+        ):  # as early as any jitter here may have it refreshed: else the flight would bring back what it left for
+            refresh_at = self._refresh_at(token, token.expires_at)
+            until = min(until, refresh_at - self._jitter(token, refresh_at))
+        return token.obtained_at - leeway <= now < until
+
+    def _refresh_at(self, token: Token, expires_at: float) -> float:
+        """When to refresh: ahead of the expiry, or earlier if the authority says so."""
+        life = max(expires_at - token.obtained_at, 0.0)
+        ours = expires_at - min(self._refresh_ahead, life / 2)
+        # Advice to refresh a token at once, or before there was one, is none: each refresh would call for the next.
+        return min(ours, token.refresh_at) if token.refresh_at > token.obtained_at else ours
+
+    def _jitter(self, token: Token, refresh_at: float) -> float:
+        """How much earlier a reader may refresh, at most."""
+        return min(self._refresh_ahead, max(refresh_at - token.obtained_at, 0.0)) / 10
 
     def _date(self, held: Held, token: Token, number: int, now: float) -> None:
         expires_at = token.expires_at
@@ -127,7 +147,7 @@ class HotTokens:
             logger.warning("a token said to live for more than ten years is held for an hour")
             expires_at = now + UNBELIEVABLE_LIFE
         life = max(expires_at - token.obtained_at, 0.0)
-        refresh_at = min(token.refresh_at, expires_at - min(self._refresh_ahead, life / 2))
+        refresh_at = self._refresh_at(token, expires_at)
         if expires_at != token.expires_at or refresh_at != token.refresh_at:
             token = dataclasses.replace(token, expires_at=expires_at, refresh_at=refresh_at)
         held.kill()  # a reader sees the old token with no date, or the new one with the old or new dates
@@ -135,8 +155,7 @@ class HotTokens:
         held.number = number
         held.since = token.obtained_at - min(self._leeway, life / 10)
         held.usable_until = expires_at - min(self._leeway, life / 10)
-        jitter = self._random() * min(self._refresh_ahead, life) / 10
-        held.fresh_until = min(held.usable_until, refresh_at - jitter)
+        held.fresh_until = min(held.usable_until, refresh_at - self._random() * self._jitter(token, refresh_at))
 
     def _make_room(self, held: Held, now: float) -> None:
         """Put a new entry into the ring, in the place of another if it is full."""

@@ -1,4 +1,4 @@
-"""The token manager: a fresh token is handed out; so is a stale one, while a flight refreshes it; a cold one is awaited."""
+"""The token manager: fresh tokens are handed out, stale ones too while a flight refreshes them, cold ones awaited."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import itertools
 import logging
 import random
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, Self, Unpack, cast
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
     from types import TracebackType
 
-    from ._client import TokenClient
+    from ._client import Acquired, TokenClient
     from .stores import TokenStore
 
 logger = logging.getLogger("aiomsal")
@@ -48,6 +47,8 @@ ROUNDS: Final = 5
 """How many flights one call goes along with, at most, if none brings what it needs."""
 ALIASED: Final = frozenset({"account", "login_hint", "claims"})
 """The keywords that may become part of an alias: none holds a secret."""
+KEYWORDS: Final = object()
+"""Begins the alias of a call with keywords, so that no call's own arguments can be equal to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,7 @@ class TokenManager:
         self._flights: Flights[Token] = Flights()
         self._asking = Turns()
         self._numbers = itertools.count(1)
+        self._closed = False
         self._acquired = self._failed = self._refresh_failed = 0
 
     def __repr__(self) -> str:
@@ -141,9 +143,9 @@ class TokenManager:
         if not options:
             call: tuple[object, ...] = scopes
         elif len(options) == 1 and "account" in options:  # as every call for a user has it: 60 ns less than below
-            call = (scopes, options["account"])
+            call = (KEYWORDS, scopes, options["account"])
         else:
-            call = (scopes, *options.items())
+            call = (KEYWORDS, scopes, None, *options.items())
         try:
             held = self._aliases.get(call)
         except TypeError:  # a part that cannot be hashed: a wrong one is told below, a right one has no alias
@@ -152,21 +154,21 @@ class TokenManager:
             held.used = True
             return held.token
         request, rejected = self._read(scopes, cast("dict[str, object]", options))
-        return await self._get(request, rejected, call if options.keys() <= ALIASED else None)
+        token = self._at_hand(request, rejected, call if options.keys() <= ALIASED else None)
+        return await self._cold(request, rejected, may_ask=True) if token is None else token
 
     async def get_silent(self, *scopes: str, **options: Unpack[GetOptions]) -> Token:
         """As `get`, but never asks a person: `InteractionRequired` says that only a person can help."""
         request, rejected = self._read(scopes, cast("dict[str, object]", options))
-        return await self._silent(request, rejected, None)
+        token = self._at_hand(request, rejected)
+        return await self._cold(request, rejected, may_ask=False) if token is None else token
 
     def source(self, *scopes: str, **options: Unpack[SourceOptions]) -> TokenSource:
         """These scopes and keywords, checked once, as something to be asked for tokens: what adapters take.
 
         Its `get()` does what `get` does, faster, and raises the same errors; this call raises the first two.
         """
-        if "rejected" in options:
-            raise TypeError("rejected is for one call: get(..., rejected=token)")
-        return _Source(self, self._read(scopes, cast("dict[str, object]", options))[0])
+        return _Source(self, self._read_lasting(scopes, options))
 
     async def accounts(self) -> tuple[Account, ...]:
         """Who has signed in; for clients whose users share one session, as `PublicClient`'s do."""
@@ -186,7 +188,7 @@ class TokenManager:
         """
         if not self._people().can_ask:
             raise TypeError(f"{type(self._client).__name__} was given no sign_in: it cannot ask a person")
-        request = self._read(scopes, cast("dict[str, object]", options))[0]
+        request = self._read_lasting(scopes, options)
         return await self._flights.join(("sign in", request), partial(self._ask, request), owned=True)
 
     async def sign_out(self, account: Account | str) -> None:
@@ -195,11 +197,15 @@ class TokenManager:
         Another process on the same store refreshes no more; tokens in its memory serve to their expiry. The authority
         is not told: access tokens already sent stay valid.
         """
-        home_account_id = account if isinstance(account, str) else account.home_account_id
         people = self._people()
-        for key in {people.session_of(None), people.session_of(home_account_id)} - {None}:
-            await self._sessions.leave(cast("str", key), home_account_id)
-        self._unbind(home_account_id)
+        home_account_id = account.home_account_id if isinstance(account, Account) else account
+        if not home_account_id:
+            raise TypeError(f"sign_out takes an Account or its home account id, not {account!r}")
+        try:
+            for key in {people.session_of(None), people.session_of(home_account_id)} - {None}:
+                await self._sessions.leave(cast("str", key), home_account_id)
+        finally:  # the store may have done it although we did not hear of it
+            self._unbind(home_account_id)
 
     def stats(self) -> Stats:
         """What is held and has been done. Never suspends."""
@@ -220,6 +226,7 @@ class TokenManager:
         """
         await self._flights.close(self._acquire_timeout)
         with self._flights.guard():
+            self._closed = True  # what a worker thread still brings is saved, and not held
             for held in self._hot:
                 self._hot.drop(held)
 
@@ -236,83 +243,87 @@ class TokenManager:
         others, rejected = check_options(options)
         return self._client.request(canonical_scopes(scopes), others), rejected
 
-    async def _get(self, request: TokenRequest, rejected: Token | None, call: Hashable | None) -> Token:
-        generation = self._sessions.generation
-        try:
-            return await self._silent(request, rejected, call)
-        except InteractionRequired as error:
-            if self._people_client is None or not self._people_client.can_ask:
-                raise
-            if isinstance(error, AccountRequired) and error.candidates:
-                raise  # a sign-in would not tell which of them was meant
-            asked = request._replace(claims=error.claims) if error.claims else request
-        ask = partial(self._ask, asked, instead_of=request, generation=generation)
-        look = partial(self._look, request, rejected)
-        return await self._flights.join(("ask", request), ask, look=look, owned=True)
-
-    async def _silent(self, request: TokenRequest, rejected: Token | None, call: Hashable | None) -> Token:
-        for _ in range(ROUNDS):
-            bound = self._bound(request)
-            if (token := self._look(request, rejected)) is not None:
-                self._hand_out(bound, call)
-                return token
-            fly = partial(self._fly, bound, next(self._numbers), rejected, stale=False)
-            look = partial(self._look, request, rejected)
-            try:
-                token = await self._flights.join(bound, fly, look=look, timeout=self._acquire_timeout)
-            except BeingRefreshed:  # we went along with a refresh that thought there was no hurry
-                continue
-            if token != rejected:
-                break
-        else:
-            raise AuthorityError(f"{ROUNDS} flights in a row brought nothing new: try again later")
-        return token
+    def _read_lasting(self, scopes: tuple[str, ...], options: SourceOptions) -> TokenRequest:
+        if "rejected" in options:
+            raise TypeError("rejected is for one call: get(..., rejected=token)")
+        return self._read(scopes, cast("dict[str, object]", options))[0]
 
     def _bound(self, request: TokenRequest) -> TokenRequest:
         """A request that names no account belongs to the accounts there are now."""
         return request._replace(generation=self._sessions.generation) if request.unbound else request
 
-    def _look(self, request: TokenRequest, rejected: Token | None) -> Token | None:
-        """The token held, if it can be handed out to this caller."""
+    def _look(self, request: TokenRequest, rejected: Token | None) -> Held | None:
+        """What is held for a request, if this caller can use it."""
         held = self._hot.get(self._bound(request))
         if held is None or not held.usable(self._clock()):
             return None
-        return None if rejected is not None and held.token.value == rejected.value else held.token
+        return None if rejected is not None and held.token.value == rejected.value else held
 
-    def _hand_out(self, request: TokenRequest, call: Hashable | None) -> None:
-        """What else there is to do about a token that is handed out on the long way: remember the call, or refresh."""
-        held = self._hot.get(request)
-        if held is None:
-            return
+    def _at_hand(self, request: TokenRequest, rejected: Token | None, call: Hashable | None = None) -> Token | None:
+        """The token held, if this caller can use it: the long way of those who need not wait.
+
+        A call that came this way is remembered, so that the next one like it finds the short way.
+        """
+        if (held := self._look(request, rejected)) is None:
+            return None
         held.used = True
         if call is not None:
             with self._flights.guard():
                 self._hot.alias(held, call)
-        now = self._clock()
-        if now >= held.fresh_until:
+        if self._clock() >= held.fresh_until:
             refresh = partial(self._refresh, held, next(self._numbers))
-            self._flights.launch(
-                request,
-                refresh,
-                look=lambda: held.token if now < held.fresh_until else None,
-                timeout=self._acquire_timeout,
-            )
+            look = partial(_look_again, held, self._clock)
+            self._flights.launch(held.request, refresh, look=look, timeout=self._acquire_timeout)
+        return held.token
+
+    async def _cold(self, request: TokenRequest, rejected: Token | None, *, may_ask: bool) -> Token:
+        """Go along with the flight for a request; if only a person can help, and may be asked, with the sign-in."""
+        generation = self._sessions.generation
+
+        def look() -> Token | None:
+            held = self._look(request, rejected)
+            return None if held is None else held.token
+
+        for _ in range(ROUNDS):
+            bound = self._bound(request)
+            fly = partial(self._fly, bound, next(self._numbers), rejected, stale=False)
+            try:
+                token = await self._flights.join(bound, fly, look=look, timeout=self._acquire_timeout)
+            except BeingRefreshed:  # we went along with a refresh that thought there was no hurry
+                continue
+            except InteractionRequired as error:
+                if not may_ask or self._people_client is None or not self._people_client.can_ask:
+                    raise
+                if isinstance(error, AccountRequired) and error.candidates:
+                    raise  # a sign-in would not tell which of them was meant
+                asked = request._replace(claims=error.claims) if error.claims else request
+                break
+            if rejected is None or not _same(token, rejected):
+                return token
+        else:
+            raise AuthorityError(f"{ROUNDS} flights in a row brought nothing new: try again later")
+        ask = partial(self._ask, asked, instead_of=request, rejected=rejected, generation=generation)
+        return await self._flights.join(("ask", request), ask, look=look, owned=True)
 
     async def _refresh(self, held: Held, number: int) -> Token:
         """Fly for a token that still works. However it ends, the next attempt waits a while."""
-        held.postpone(self._clock(), PAUSE)
+        old = held.token
+        pause = PAUSE
         try:
             return await self._fly(held.request, number, None, stale=True)
-        except BeingRefreshed:
-            held.postpone(self._clock(), PAUSE)
+        except (BeingRefreshed, GeneratorExit):
             raise
-        except Exception as error:
+        except BaseException as error:
             self._refresh_failed += 1
-            retry_after = error.retry_after if isinstance(error, Throttled) else 0.0
-            held.postpone(self._clock(), max(PAUSE, retry_after))
+            if isinstance(error, Throttled):
+                pause = max(pause, error.retry_after)
             rest = held.usable_until - self._clock()
             logger.warning("a refresh failed (%s); the token held works for %.0f s more", _name(error), rest)
             raise
+        finally:
+            now = self._clock()
+            if held.token is old or held.fresh_until <= now:  # not one that came meanwhile and is fresh
+                held.postpone(now, pause)
 
     async def _fly(self, request: TokenRequest, number: int, rejected: Token | None, *, stale: bool) -> Token:
         def accepts(token: Token) -> bool:
@@ -330,69 +341,87 @@ class TokenManager:
             patient=not stale,
         )
         try:
-            token, new = await errand.run()
-        except BeingRefreshed:
+            token, new, generation = await errand.run()
+        except (BeingRefreshed, GeneratorExit):
             raise
-        except Exception:
+        except BaseException:
             self._failed += 1
             raise
         self._acquired += new
-        return self._publish(request, token, number)
+        return self._publish(request, token, number, generation)
 
-    def _publish(self, request: TokenRequest, token: Token, number: int) -> Token:
+    def _publish(self, request: TokenRequest, token: Token, number: int, generation: int) -> Token:
         """Hold a token for whoever asks from now on. No await comes between this and what was checked before it."""
         requests = [request]
         if request.claims:
             requests.append(request._replace(claims=""))
         if request.unbound:
-            if request.generation != self._sessions.generation:  # the accounts are no longer those it was asked for
+            if request.generation != generation:  # the accounts are no longer those it was asked for
                 return token
             if token.account is not None:
                 account = token.account.home_account_id
                 requests += [each._replace(account=account, login_hint="", generation=0) for each in requests]
         now = self._clock()
         with self._flights.guard():
+            if self._closed or generation != self._sessions.generation:  # on another loop, in this very moment
+                return token
             held, *_ = [self._hot.put(each, token, number, now) for each in requests]
         return held.token if held.number == number else token
 
     async def _ask(
-        self, request: TokenRequest, *, instead_of: TokenRequest | None = None, generation: int = -1
+        self,
+        request: TokenRequest,
+        *,
+        instead_of: TokenRequest | None = None,
+        rejected: Token | None = None,
+        generation: int = -1,
     ) -> Token:
         """Ask a person, one after another. If somebody signed in while we waited, a refresh token may do."""
         people = self._people()
         async with self._asking.take("a person"):
             if instead_of is not None and generation != self._sessions.generation:
-                with suppress(InteractionRequired):
-                    return await self._silent(instead_of, None, None)
-            acquired = await people.sign_in(request)
-            token = acquired.token
-            if token.account is None or acquired.session is None:
-                raise SignInError("the sign-in names no account: nothing can be kept of it", code="no_account")
-            if request.account and token.account.home_account_id != request.account:
-                raise SignInError(
-                    "another account signed in than the one asked for: sign in again, with that account",
-                    code="wrong_account",
-                )
-            key = people.session_of(token.account.home_account_id)
-            if key is None:
-                raise TypeError("a client that signs people in names a session for each account (session_of)")
-            session = await insist(partial(self._sessions.enter, key, acquired.session))
-            if self._shelf.keeps_tokens:
-                await self._shelf.put_token(token_record_key(request, session), token)
+                try:
+                    return await self._cold(instead_of, rejected, may_ask=False)
+                except InteractionRequired as error:
+                    if isinstance(error, AccountRequired) and error.candidates:
+                        raise  # as in _cold
+            try:
+                acquired = await people.sign_in(request)
+                account = _signed_in(request, acquired)
+            except Exception:
+                self._failed += 1
+                raise
             self._acquired += 1
-            self._unbind()
-            published = self._publish(self._bound(request), token, number := next(self._numbers))
-            if instead_of is not None and instead_of != request:
-                self._publish(self._bound(instead_of), token, number)
-            return published
+            return await self._enter(request, acquired, account, request if instead_of is None else instead_of)
 
-    def _unbind(self, home_account_id: str | None = None) -> None:
+    async def _enter(self, request: TokenRequest, acquired: Acquired, account: str, instead_of: TokenRequest) -> Token:
+        """Save a sign-in, and hold its token."""
+        token, people = acquired.token, self._people()
+        key = people.session_of(account)
+        if key is None:
+            raise TypeError("a client that signs people in names a session for each account (session_of)")
+        session = await insist(partial(self._sessions.enter, key, acquired.session or b""))
+        entered = generation = self._unbind()
+        alone = len(people.accounts(session.data)) == 1  # else a call that names no account is to ask which
+        bound = {"generation": entered} if alone else {"account": account, "login_hint": ""}
+        requests = [each._replace(**bound) if each.unbound else each for each in dict.fromkeys((request, instead_of))]
+        if self._shelf.keeps_tokens:
+            await self._shelf.put_token(token_record_key(requests[0], session), token)
+            generation = await self._sessions.confirm(key, account, generation)
+        number = next(self._numbers)
+        published, *_ = [self._publish(each, token, number, generation) for each in requests]
+        return published
+
+    def _unbind(self, home_account_id: str | None = None) -> int:
         """The set of accounts has changed: drop what was bound to it, and the tokens of one who has left."""
-        self._sessions.generation += 1
+        with self._flights.guard():
+            self._sessions.generation += 1
+            generation = self._sessions.generation
         for held in self._hot:
             if held.request.unbound or (home_account_id and _account_id(held.token) == home_account_id):
                 with self._flights.guard():
                     self._hot.drop(held)
+        return generation
 
     def _people(self) -> SignInClient:
         if self._people_client is None:
@@ -400,7 +429,9 @@ class TokenManager:
         return self._people_client
 
     async def _from_source(self, source: _Source, request: TokenRequest) -> Token:
-        token = await self._get(request, None, None)
+        token = self._at_hand(request, None)
+        if token is None:
+            token = await self._cold(request, None, may_ask=True)
         source.held = self._hot.get(self._bound(request)) or source.held
         return token
 
@@ -432,7 +463,33 @@ def _account_id(token: Token) -> str:
     return "" if token.account is None else token.account.home_account_id
 
 
-def _name(error: Exception) -> str:
+def _look_again(held: Held, clock: Callable[[], float]) -> Token | None:
+    """Under the lock, when no flight is aloft: whether somebody has just seen to it; if not, we do, and say so."""
+    now = clock()
+    if now < held.fresh_until:
+        return held.token
+    held.postpone(now, PAUSE)
+    return None
+
+
+def _signed_in(request: TokenRequest, acquired: Acquired) -> str:
+    """The home account id of whoever signed in; raises if it is nobody, or not the one asked for."""
+    account = acquired.token.account
+    if account is None or acquired.session is None:
+        raise SignInError("the sign-in names no account: nothing can be kept of it", code="no_account")
+    if request.account not in ("", account.home_account_id):
+        raise SignInError(
+            "another account signed in than the one asked for: sign in again, with that account", code="wrong_account"
+        )
+    return account.home_account_id
+
+
+def _same(token: Token, other: Token) -> bool:
+    """Whether two tokens came with one answer of the authority, which may well repeat itself."""
+    return token.value == other.value and token.obtained_at == other.obtained_at
+
+
+def _name(error: BaseException) -> str:
     code = error.code if isinstance(error, TokenError) else ""
     return f"{type(error).__name__}: {code}" if code else type(error).__name__
 

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import secrets
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from ._token import Account, Token, TokenRequest
 
@@ -73,13 +73,20 @@ def load_token(record: bytes) -> Token:
         fields = json.loads(record)
         if fields.pop("v") != _TOKEN_FORMAT:
             raise ValueError("not a token record of this version")
-        fields["scopes"] = tuple(fields["scopes"])
-        fields["account"] = fields["account"] and Account(*fields["account"])
-        token = Token(**fields)
-        if not isinstance(token.value, str) or not all(
-            isinstance(date, (int, float)) for date in (token.expires_at, token.refresh_at, token.obtained_at)
-        ):
-            raise ValueError("a token record with fields of the wrong type")
-    except (KeyError, TypeError, AttributeError) as error:
+        fields["scopes"] = tuple(_strings(fields["scopes"]))
+        if fields["account"] is not None:
+            fields["account"] = Account(*_strings(fields["account"]))
+        for name in _DATES:
+            if not isinstance(fields[name], (int, float)):
+                raise TypeError("a date of the wrong type")
+            fields[name] = float(fields[name])
+        _strings([value for name, value in fields.items() if name not in {*_DATES, "scopes", "account"}])
+        return Token(**fields)
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError("not a token record") from error
-    return token
+
+
+def _strings(values: object) -> list[str]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in cast("list[object]", values)):
+        raise TypeError("fields of the wrong type")
+    return cast("list[str]", values)

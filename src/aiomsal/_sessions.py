@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 from typing import TYPE_CHECKING, Final
 
 from ._client import SignInClient
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from ._shelf import Shelf
     from ._token import Account, TokenRequest
 
+logger = logging.getLogger("aiomsal")
+
+CONFLICTS: Final = 100
+"""How often a sign-in tries to save its session; more is not others who write, but a store that is broken."""
 REMEMBER: Final = 60.0
 """Seconds for which a refusal that only a person can lift is believed without asking again."""
 MOST_REFUSALS: Final = 10_000
@@ -32,6 +38,7 @@ class Sessions:
     def __init__(self, shelf: Shelf, client: TokenClient, clock: Callable[[], float]) -> None:
         self._shelf = shelf
         self._client = client
+        self._knows_people = isinstance(client, SignInClient)
         self._clock = clock
         self.generation = 0
         """Counts the sign-ins and sign-outs seen here: which set of accounts there is."""
@@ -55,28 +62,32 @@ class Sessions:
         after = new_session(data) if before is None else Session(before.id, data)
         while not await self._shelf.swap_session(key, before, after):
             current = await self.load(key)
-            if current is None or (before is not None and current.id != before.id):
+            if current is None or (before is not None and current.id != before.id and not self._knows_people):
                 break
             if current.data == data:
                 return current
             before, after = current, Session(current.id, self._merged(current, data, sign_in=False))
         else:
-            if not account or not isinstance(self._client, SignInClient) or self._has(after, account):
+            if not account or not self._knows_people or self._has(after, account):
                 return after
-        raise InteractionRequired(
-            "the account signed out while its token was being refreshed: sign in again",
-            code="signed_out",
-            classification=Classification.ACQUIRE_TOKEN_SILENT_FAILED,
-        )
+        raise _signed_out()
 
     async def enter(self, key: str, update: bytes) -> Session:
-        """Add what a sign-in brought. May be repeated, if it was interrupted."""
-        while True:
+        """Add what a sign-in brought. May be repeated, if it was interrupted.
+
+        Another set of accounts is another session: token records of calls that named no account are orphaned with it.
+        """
+        for conflicts in itertools.count():
             before = await self.load(key)
             merged = self._merged(before, update, sign_in=True)
-            after = new_session(merged) if before is None else Session(before.id, merged)
+            same = before is not None and self._accounts_of(before.data) == self._accounts_of(merged)
+            after = Session(before.id, merged) if before is not None and same else new_session(merged)
             if await self._shelf.swap_session(key, before, after):
                 return after
+            if conflicts == CONFLICTS:
+                logger.warning("a sign-in could not be saved: what the token store has can be neither read nor replaced")
+                return after
+        raise AssertionError  # itertools.count() does not end
 
     async def leave(self, key: str, account: str) -> None:
         """Remove an account. What is left has a new identifier, which orphans the token records of the old."""
@@ -85,6 +96,21 @@ class Sessions:
             after = None if rest is None else new_session(rest)
             if await self._shelf.swap_session(key, before, after):
                 return
+
+    async def confirm(self, key: str, account: str, generation: int) -> int:
+        """See that an account is still signed in, if anybody has come or gone since a generation; that of now.
+
+        Nothing is awaited between what it has seen and its return.
+
+        Raises:
+            InteractionRequired: it is not.
+        """
+        while generation != self.generation:
+            generation = self.generation
+            session = await self.load(key)
+            if session is None or not self._has(session, account):
+                raise _signed_out()
+        return generation
 
     def refuse(self, request: TokenRequest, session: Session | None, error: InteractionRequired) -> None:
         """Remember that this session cannot serve this request."""
@@ -104,7 +130,10 @@ class Sessions:
         return None
 
     def _has(self, session: Session, account: str) -> bool:
-        return any(known.home_account_id == account for known in self._people().accounts(session.data))
+        return account in self._accounts_of(session.data)
+
+    def _accounts_of(self, data: bytes) -> set[str]:
+        return {known.home_account_id for known in self._people().accounts(data)}
 
     def _merged(self, session: Session | None, update: bytes, *, sign_in: bool) -> bytes:
         if isinstance(self._client, SignInClient):
@@ -115,3 +144,11 @@ class Sessions:
         if not isinstance(self._client, SignInClient):
             raise TypeError(f"{type(self._client).__name__} knows no people: accounts and sign-in need a PublicClient")
         return self._client
+
+
+def _signed_out() -> InteractionRequired:
+    return InteractionRequired(
+        "the account signed out while its token was being refreshed: sign in again",
+        code="signed_out",
+        classification=Classification.ACQUIRE_TOKEN_SILENT_FAILED,
+    )

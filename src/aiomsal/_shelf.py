@@ -11,7 +11,7 @@ from ._records import dump_session, dump_token, load_session, load_token, sessio
 from .stores import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from ._records import Session
     from ._token import Token
@@ -46,8 +46,14 @@ class Shelf:
 
     async def session(self, session_key: str) -> Session | None:
         """The session recorded, None also where the store failed or what it has is no session."""
-        record = await self._tried(lambda: self._store.get(session_record_key(session_key)), otherwise=None)
-        return None if record is None else self._read(load_session, record)
+        key = session_record_key(session_key)
+        record = await self._tried(lambda: self._store.get(key), otherwise=None)
+        if record is None:
+            return None
+        session = self._read(load_session, record)
+        if session is None:  # what nobody can read would stand in the way of every session to come
+            await self._tried(lambda: self._store.delete(key, expected=record), otherwise=False)
+        return session
 
     async def swap_session(self, session_key: str, before: Session | None, after: Session | None) -> bool:
         """Write a session, or delete it, if it is as it was before; true also where the store failed and may."""
@@ -59,7 +65,7 @@ class Shelf:
         return await self._tried(lambda: self._store.set(key, record, expected=expected), otherwise=True)
 
     @asynccontextmanager
-    async def lock(self, key: str, *, wait: bool) -> AsyncIterator[bool]:
+    async def lock(self, key: str, *, wait: bool) -> AsyncGenerator[bool]:
         """The store's lock; where that fails the body goes on without it."""
         async with AsyncExitStack() as stack:
             try:
@@ -67,13 +73,15 @@ class Shelf:
             except Exception as error:  # noqa: BLE001 -- whatever a store's library raises
                 self._failed(error)
                 mine = True
+            undisturbed = False
             try:
                 yield mine
+                undisturbed = True
             finally:
                 try:
                     await stack.aclose()
-                except Exception as error:  # noqa: BLE001 -- as above; the body's own has been raised
-                    self._failed(error)
+                except Exception as error:  # noqa: BLE001 -- as above
+                    self._failed(error, raising=undisturbed)  # the body's own error, or cancellation, goes first
 
     async def _tried(self, operation: Callable[[], Awaitable[T]], *, otherwise: T) -> T:
         try:
@@ -85,12 +93,12 @@ class Shelf:
     def _read(self, load: Callable[[bytes], T], record: bytes) -> T | None:
         try:
             return load(record)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:  # not bytes, or not ours
             self._failed(error)
             return None
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: Exception, *, raising: bool = True) -> None:
         self.failures += 1
-        if self._raising:
+        if self._raising and raising:
             raise StoreError(f"the token store failed: {type(error).__name__}; its own error is the cause") from error
         logger.warning("the token store failed (%s): going on without it", type(error).__name__)

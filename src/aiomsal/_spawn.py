@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
@@ -29,8 +29,8 @@ class Waiter(Protocol):
         """The loop it was made on."""
         ...
 
-    async def wait(self) -> None:
-        """Suspend until woken, or not at all if that has happened; may be repeated if it was cancelled."""
+    def wait(self) -> Awaitable[None]:
+        """To be awaited at once: suspends until woken, or not at all if that has happened; may be repeated."""
         ...
 
     def wake(self) -> None:
@@ -112,8 +112,8 @@ async def insist(operation: Callable[[], Awaitable[T]]) -> T:
             try:
                 return await operation()
             except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if task is None:  # under trio: not a cancellation of this task
+                task = None if "trio" in sys.modules and _in_trio() else asyncio.current_task()
+                if task is None or not task.cancelling():  # the operation's own: it would raise it for ever
                     raise
                 task.uncancel()
 
@@ -126,12 +126,12 @@ class _AsyncioWaiter:
         self._future = loop.create_future()
         self._woken = False
 
-    async def wait(self) -> None:
-        if self._woken:
-            return
-        if self._future.done():  # cancelled
+    def wait(self) -> Awaitable[None]:  # the future itself: a coroutine around it would cost a crowd dearly
+        if self._future.cancelled():
             self._future = self._future.get_loop().create_future()
-        await self._future
+            if self._woken:
+                self._future.set_result(None)
+        return self._future
 
     def wake(self) -> None:
         self._woken = True
@@ -165,7 +165,8 @@ class _AsyncioHome:
         return True
 
     def call_later(self, delay: float, function: Callable[[], object], /) -> Detached:
-        return self._loop.call_later(delay, function)
+        # A context of its own: cancelling a timer of asyncio does not make the loop let go of the caller's.
+        return self._loop.call_later(delay, function, context=Context())
 
     def detach(self, function: Callable[[], Coroutine[Any, Any, None]], /) -> Detached:
         return _AsyncioTask(self._loop.create_task(function(), context=copy_context()))
@@ -196,8 +197,8 @@ class _TrioWaiter:
         self.home = home
         self._event = trio.Event()
 
-    async def wait(self) -> None:
-        await self._event.wait()
+    def wait(self) -> Awaitable[None]:
+        return self._event.wait()
 
     def wake(self) -> None:
         self._event.set()

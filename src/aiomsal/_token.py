@@ -135,7 +135,7 @@ class GetOptions(SourceOptions, total=False):
 def check_options(options: Mapping[str, object]) -> tuple[dict[str, object], Token | None]:
     """The keywords that go to the client, and the token rejected; raises TypeError for None and empty strings."""
     for name, value in options.items():
-        if value is None or value == "":
+        if value is None or value == "" or (isinstance(value, Account) and not value.home_account_id):
             raise TypeError(
                 f"{name}={value!r} names nothing: leave the keyword out, or find out why there is no {name} "
                 "(it is refused lest the request of one user become that of another)"
@@ -177,7 +177,7 @@ def canonical_claims(claims: object) -> str:
         raise TypeError(f"claims is a JSON text, not {type(claims).__name__}: use json.dumps(...)")
     try:
         parsed = json.loads(claims)
-    except ValueError:
+    except (ValueError, RecursionError):
         parsed = None
     if not isinstance(parsed, dict):
         raise ValueError(
@@ -191,6 +191,6 @@ def decode_claims(jwt: str) -> dict[str, Any]:
     try:
         payload = jwt.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (IndexError, ValueError):
+    except (IndexError, ValueError, RecursionError):
         return {}
     return cast("dict[str, Any]", claims) if isinstance(claims, dict) else {}

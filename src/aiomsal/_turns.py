@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
+from collections import OrderedDict
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -13,9 +13,9 @@ import anyio
 from ._spawn import here
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Hashable
+    from collections.abc import AsyncGenerator, Hashable
 
-    from ._spawn import Home, Waiter
+    from ._spawn import Home
 
 LOOK_ABROAD: Final = 1.0
 """Seconds after which one who waits looks whether the loop of the one they wait for still runs."""
@@ -24,8 +24,9 @@ LOOK_ABROAD: Final = 1.0
 class Turns:
     """Locks by key, first come first served, that any number of event loops and threads may share.
 
-    Invariant: a key is in the table exactly while somebody has its turn. The mutable state is that table, under a
-    plain lock held for dictionary work only. A turn whose event loop has ended or stopped is over.
+    Invariant: a key is in the table exactly while somebody has its turn, and who waits for it is in that turn's
+    queue, unless their loop stood still when they were called: then they ask again. The mutable state is that table,
+    under a plain lock held for dictionary work only. A turn whose event loop has ended or stopped is over.
     """
 
     def __init__(self) -> None:
@@ -35,80 +36,93 @@ class Turns:
         return len(self._turns)
 
     @asynccontextmanager
-    async def take(self, key: Hashable, *, wait: bool = True) -> AsyncIterator[bool]:
+    async def take(self, key: Hashable, *, wait: bool = True) -> AsyncGenerator[bool]:
         """Have the turn for a key in the body. Without `wait` the body runs at once and is told whether it has it."""
-        home = here()
-        turn = _Turn(home)
+        turn = _Turn(here())
         if not await self._got(key, turn, wait=wait):
             yield False
             return
+        stranded = False
         try:
             yield True
-        finally:
-            self._pass_on(key, turn)
-
-    async def _got(self, key: Hashable, turn: _Turn, *, wait: bool) -> bool:
-        waiter = turn.home.waiter()
-        with self._guard():
-            holder = self._turns.get(key)
-            if holder is None or not holder.lasts():
-                turn.queue = holder.queue if holder is not None else deque()
-                self._turns[key] = turn
-                return True
-            if not wait:
-                return False
-            queue = holder.queue
-            queue.append((waiter, turn))
-        try:
-            while self._turns.get(key) is not turn:
-                with anyio.move_on_after(LOOK_ABROAD):
-                    await waiter.wait()
-                self._take_over(key, turn)
-        except BaseException:
-            with self._guard():
-                if (waiter, turn) in queue:
-                    queue.remove((waiter, turn))
-            self._pass_on(key, turn)
+        except GeneratorExit:  # our loop may be gone, and this the garbage collector within code that holds the lock
+            stranded = not turn.lasts()
             raise
-        return True
+        finally:
+            if not stranded:
+                self._leave(key, turn)
 
-    def _take_over(self, key: Hashable, turn: _Turn) -> None:
-        """If the one who has the turn is gone, the first in the queue whose loop runs has it."""
-        with self._guard():
-            holder = self._turns.get(key)
-            gone = holder is not None and holder is not turn and not holder.lasts()
-        if holder is not None and gone:
-            self._pass_on(key, holder)
-
-    def _pass_on(self, key: Hashable, turn: _Turn) -> None:
-        with self._guard():
-            if self._turns.get(key) is not turn:  # taken over meanwhile, or never had
-                return
-            del self._turns[key]
-            while turn.queue:
-                waiter, heir = turn.queue.popleft()
-                if heir.lasts() and heir.home.call_soon(waiter.wake):
-                    heir.queue = turn.queue
-                    self._turns[key] = heir
-                    return
-
-    def _renew(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._turns: dict[Hashable, _Turn] = {}
-
-    def _guard(self) -> threading.Lock:
+    def guard(self) -> threading.Lock:
+        """The lock under which the table changes; another that is held as briefly may be spared by it."""
         if self._pid != os.getpid():  # forked: the turns are the parent's
             self._renew()
         return self._lock
 
+    async def _got(self, key: Hashable, turn: _Turn, *, wait: bool) -> bool:
+        if self._asked(key, turn, wait=wait):
+            return True
+        if not wait:
+            return False
+        stranded = False
+        got = False
+        try:
+            while not got:
+                with anyio.move_on_after(LOOK_ABROAD):
+                    await turn.waiter.wait()
+                got = self._asked(key, turn, wait=True)
+        except GeneratorExit:  # as above
+            stranded = not turn.lasts()
+            raise
+        finally:
+            if not got and not stranded:
+                self._leave(key, turn)
+        return True
+
+    def _asked(self, key: Hashable, turn: _Turn, *, wait: bool) -> bool:
+        """Whether it is this turn now; if not, and if it waits, it is in the queue."""
+        with self.guard():
+            holder = self._turns.get(key)
+            if holder is not None and holder is not turn and not holder.lasts():
+                self._pass_on(key, holder)
+                holder = self._turns.get(key)
+            if holder is None:
+                turn.queue = OrderedDict()
+                self._turns[key] = holder = turn
+            elif holder is not turn and wait and turn not in holder.queue:
+                turn.waiter = turn.home.waiter()
+                turn.queue = holder.queue
+                turn.queue[turn] = None
+            return holder is turn
+
+    def _leave(self, key: Hashable, turn: _Turn) -> None:
+        with self.guard():
+            if self._turns.get(key) is turn:
+                self._pass_on(key, turn)
+            else:  # it was waiting, or its turn was over before it knew
+                turn.queue.pop(turn, None)
+
+    def _pass_on(self, key: Hashable, turn: _Turn) -> None:
+        """The first in the queue whose loop runs has it now. Under the lock."""
+        del self._turns[key]
+        while turn.queue:
+            heir, _ = turn.queue.popitem(last=False)
+            if heir.lasts() and heir.home.call_soon(heir.waiter.wake):
+                self._turns[key] = heir
+                return
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+        self._turns: dict[Hashable, _Turn] = {}
+        self._pid = os.getpid()  # last: another thread that sees it must not find the inherited lock
+
 
 class _Turn:
-    __slots__ = ("home", "queue")
+    __slots__ = ("home", "queue", "waiter")
 
     def __init__(self, home: Home) -> None:
         self.home = home
-        self.queue: deque[tuple[Waiter, _Turn]] = deque()
+        self.waiter = home.waiter()
+        self.queue: OrderedDict[_Turn, None] = OrderedDict()  # of those who wait for it: the turn's own or its holder's
 
     def lasts(self) -> bool:
         return self.home.alive()

@@ -78,19 +78,21 @@ class MemoryStore:
     async def set(self, key: str, value: bytes, *, expires_at: float | None = None, expected: Expected = ANY) -> bool:
         """Write if what is there is as expected. Never suspends, so nothing comes between."""
         del expires_at  # sessions do not expire here, and tokens are not kept twice
-        if expected is not ANY and self._values.get(key) != expected:
-            return False
-        self._values.pop(key, None)
-        self._values[key] = value
-        if len(self._values) > self._max_sessions:
-            del self._values[next(iter(self._values))]
+        with self._turns.guard():  # from other threads something might
+            if expected is not ANY and self._values.get(key) != expected:
+                return False
+            self._values.pop(key, None)
+            self._values[key] = value
+            if len(self._values) > self._max_sessions:
+                del self._values[next(iter(self._values))]
         return True
 
     async def delete(self, key: str, *, expected: Expected = ANY) -> bool:
         """Remove the value, if it is the one expected. Never suspends."""
-        if expected is not ANY and self._values.get(key, expected) != expected:
-            return False
-        self._values.pop(key, None)
+        with self._turns.guard():
+            if expected is not ANY and self._values.get(key, expected) != expected:
+                return False
+            self._values.pop(key, None)
         return True
 
     def lock(self, key: str, *, wait: bool = True) -> AbstractAsyncContextManager[bool]:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from ._entra.process import FakeEntraProcess as FakeEntraProcess
     from ._entra.server import EntraServer as EntraServer
     from ._entra.state import Settings as Settings
+    from ._scripted import ScriptedAcquisition as ScriptedAcquisition
     from ._scripted import ScriptedClient as ScriptedClient
+    from ._scripted import ScriptedUserClient as ScriptedUserClient
 
 __all__ = [
     "Application",
@@ -36,7 +38,9 @@ __all__ = [
     "FederatedCredential",
     "Gate",
     "RequestRecord",
+    "ScriptedAcquisition",
     "ScriptedClient",
+    "ScriptedUserClient",
     "Settings",
     "Tenant",
     "User",
@@ -53,7 +57,9 @@ _HOMES = {
     "FederatedCredential": "._entra.directory",
     "Gate": "._entra.gate",
     "RequestRecord": "._entra.log",
+    "ScriptedAcquisition": "._scripted",
     "ScriptedClient": "._scripted",
+    "ScriptedUserClient": "._scripted",
     "Settings": "._entra.state",
     "Tenant": "._entra.directory",
     "User": "._entra.directory",

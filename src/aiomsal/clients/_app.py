@@ -1,0 +1,217 @@
+"""The one place where a client leaves the event loop: its worker threads, and MSAL's applications in them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+import anyio
+
+from aiomsal._client import Attempt
+from aiomsal._errors import AuthorityUnavailable, Throttled, TokenError
+from aiomsal._flight import Flights
+from aiomsal._spawn import here, unhurried
+
+from ._exchange import Exchange, current
+from ._gate import Gate
+from ._redact import in_words
+from ._results import failure_of
+from ._session_cache import session_cache_class, shared_cache
+from ._transport import Transport, TransportFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from concurrent.futures import Future
+
+    from ._msal import Application, Settings
+    from ._session_cache import SessionCache
+
+T = TypeVar("T")
+
+SIGN_IN_THREADS: Final = 4
+"""Threads for device codes and the like: each occupies one for the time of an HTTP request, never while it waits."""
+OPENING_TAKES: Final = 60.0
+"""Seconds for building an application where no deadline is known."""
+
+
+class Desk:
+    """Where one client asks its authority: gate, threads and MSAL's applications. Any thread and any event loop.
+
+    Nothing is made before it is needed. The mutable state of this object is one `_Process`, which a forked child
+    makes anew: it inherits neither threads nor locks, nor connections that its parent goes on using.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        credential: Callable[[], object],
+        clock: Callable[[], float],
+        gate: Callable[[str], Gate] = Gate,
+    ) -> None:
+        self._settings = settings
+        self._credential = credential
+        self._clock = clock
+        self._gate = gate
+        self._processes: dict[int, _Process] = {}
+
+    @property
+    def gate(self) -> Gate:
+        """The gate to the authority's host, of this process."""
+        return self._here().gate
+
+    def now(self) -> float:
+        """Epoch seconds."""
+        return self._clock()
+
+    async def open(self, authority: str, deadline: float) -> None:
+        """Return when the application for an authority's URL is built: at once, but for the first who ask.
+
+        They share one building, whose attempts keep the first one's deadline (by `anyio.current_time()`).
+
+        Raises:
+            TokenError: the authority's metadata could not be had. Nothing is remembered of that.
+        """
+        await self._open(self._here(), authority, deadline)
+
+    async def ask(self, authority: str, question: Callable[[Application, Exchange], T]) -> T:
+        """Have a worker thread ask MSAL. Cancelled after it has begun, it ends all the same, and returns the answer.
+
+        Raises:
+            TokenError: whatever went wrong, in our words.
+        """
+        process = self._here()
+        return await self._asked(process, process.threads, authority, question, unhurried)
+
+    async def ask_for_sign_in(self, authority: str, question: Callable[[Application, Exchange], T]) -> T:
+        """The same in the threads for sign-ins; cancelled, it leaves at once, and the answer falls to the ground."""
+        process = self._here()
+        return await self._asked(process, process.sign_in_threads, authority, question, _abandonable)
+
+    async def _asked(
+        self,
+        process: _Process,
+        threads: ThreadPoolExecutor,
+        authority: str,
+        question: Callable[[Application, Exchange], T],
+        wait: Callable[[Future[T]], Awaitable[T]],
+    ) -> T:
+        counter = await self._open(process, authority, anyio.current_time() + OPENING_TAKES)
+
+        def work() -> T:
+            exchange = Exchange(counter.new_cache(), self._clock())
+            return _held(process.gate, exchange, lambda: question(counter.application, exchange))
+
+        return await _clean(wait, threads.submit(copy_context().run, work))
+
+    async def _open(self, process: _Process, authority: str, deadline: float) -> _Counter:
+        counter = process.counters.get(authority)
+        if counter is not None:
+            return counter
+        return await process.building.join(
+            authority,
+            lambda: self._build(process, authority, deadline),
+            look=lambda: process.counters.get(authority),
+        )
+
+    async def _build(self, process: _Process, authority: str, deadline: float) -> _Counter:
+        def work() -> _Counter:
+            new_cache = session_cache_class()
+            exchange = Exchange(new_cache(), self._clock())
+            return _held(process.gate, exchange, lambda: build(new_cache))
+
+        def build(new_cache: Callable[[], SessionCache]) -> _Counter:
+            transport, credential = process.transport(self._settings), self._credential()
+            application = self._settings.build(authority, transport, shared_cache(), credential)
+            return process.counters.setdefault(authority, _Counter(application, new_cache))
+
+        failure: TokenError | None = None
+        number = 0
+        while True:
+            if failure is not None:  # for the first attempt the caller has been admitted
+                await process.gate.admit(Attempt(number, failure, deadline))
+            try:
+                return await _clean(_abandonable, process.threads.submit(copy_context().run, work))
+            except (AuthorityUnavailable, Throttled) as error:
+                failure, number = error, number + 1
+
+    def _here(self) -> _Process:
+        """What this process has made. Many threads may come first at once: all get the same."""
+        pid = os.getpid()
+        process = self._processes.get(pid)
+        if process is None:
+            process = self._processes.setdefault(pid, _Process(self._settings, self._gate))
+            for other in list(self._processes):
+                if other != pid:  # inherited
+                    self._processes.pop(other, None)
+        return process
+
+
+class _Counter(NamedTuple):
+    """One of MSAL's applications, and what makes the token cache for a call to it."""
+
+    application: Application
+    new_cache: Callable[[], SessionCache]
+
+
+class _Process:
+    """What one process has made for a client. The mutable state: the applications by authority, and the transport."""
+
+    def __init__(self, settings: Settings, gate: Callable[[str], Gate]) -> None:
+        self.gate = gate(settings.authority.host)
+        # One client asks one host, so these threads are that host's alone: one that hangs keeps nobody else's.
+        self.threads = ThreadPoolExecutor(settings.threads, "aiomsal")
+        self.sign_in_threads = ThreadPoolExecutor(SIGN_IN_THREADS, "aiomsal-sign-in")
+        self.building = Flights[_Counter]()
+        self.counters: dict[str, _Counter] = {}
+        self._lock = threading.Lock()
+        self._transport: Transport | None = None
+
+    def transport(self, settings: Settings) -> Transport:
+        """The one transport, made by the first worker thread that needs it."""
+        with self._lock:  # held while requests is imported: only worker threads come here
+            if self._transport is None:
+                self._transport = Transport(settings.transport, connections=settings.threads)
+            return self._transport
+
+
+def _held(gate: Gate, exchange: Exchange, conversation: Callable[[], T]) -> T:
+    """Hold a conversation with the authority, in its worker thread; tell the gate, and put errors in our words."""
+    current.set(exchange)  # in a context of this call's own
+    failure: TokenError
+    try:
+        return conversation()
+    except TokenError as error:
+        failure = error
+    except Exception as error:  # noqa: BLE001 -- MSAL raises whatever it comes across
+        failure = failure_of(error, exchange)
+        failure.__cause__ = error.__cause__ if isinstance(error, TransportFailure) else in_words(error)
+    finally:
+        if exchange.trouble:
+            gate.note(None, reason=exchange.trouble)
+        elif exchange.reply is not None:
+            gate.note(exchange.reply.status_code, exchange.reply.retry_after)
+    raise failure.with_traceback(None)  # outside of the except clauses: their frames hold the session
+
+
+async def _clean(wait: Callable[[Future[T]], Awaitable[T]], future: Future[T]) -> T:
+    """The future's result; an error without the worker thread's frames, whose variables are secrets."""
+    try:
+        return await wait(future)
+    except TokenError as error:
+        raise error.with_traceback(None) from error.__cause__
+
+
+async def _abandonable(future: Future[T]) -> T:
+    """The result of a worker thread's future that nobody needs who leaves."""
+    home = here()
+    waiter = home.waiter()
+    future.add_done_callback(lambda _: home.call_soon(waiter.wake))
+    try:
+        await waiter.wait()
+    except anyio.get_cancelled_exc_class():
+        future.cancel()
+        raise
+    return future.result()

@@ -1,0 +1,38 @@
+"""Clients driven as a flight drives them, by real MSAL against FakeEntra, on asyncio, uvloop and trio."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aiomsal.testing import ClientCertificate
+from aiomsal.testing.pytest_plugin import fake_clock, fake_entra
+
+if TYPE_CHECKING:
+    from aiomsal.testing import Application, FakeEntra
+
+__all__ = ["fake_clock", "fake_entra"]  # the plugin itself is not loaded where the package is not installed
+
+
+@pytest.fixture(scope="session")
+def certificate() -> ClientCertificate:
+    return ClientCertificate.new()
+
+
+@pytest.fixture(scope="session")
+def other_certificate() -> ClientCertificate:
+    return ClientCertificate.new()
+
+
+@pytest.fixture
+def service(fake_entra: FakeEntra) -> Application:
+    return fake_entra.add_application()
+
+
+@pytest.fixture
+def program(fake_entra: FakeEntra) -> Application:
+    """A public client, and Ann and Ben who may use it."""
+    fake_entra.add_user("ann@home.example")
+    fake_entra.add_user("ben@home.example")
+    return fake_entra.add_application(public=True)
