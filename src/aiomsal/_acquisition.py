@@ -11,6 +11,7 @@ import anyio
 
 from ._client import Attempt
 from ._errors import AuthorityError, InteractionRequired, TokenError
+from ._flight import NothingCame
 from ._records import session_record_key, token_record_key
 from ._spawn import insist
 
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
     from ._sessions import Sessions
     from ._shelf import Shelf
     from ._token import Token, TokenRequest
-
-
-class BeingRefreshed(TokenError):
-    """Another process is at it, and the token held still works: nobody waits."""
 
 
 class Acquisition:
@@ -58,7 +55,7 @@ class Acquisition:
         When this returns, nothing has been awaited since the account was seen to be still signed in.
 
         Raises:
-            BeingRefreshed: not `patient`, and somebody else holds the lock.
+            NothingCame: not `patient`, and somebody else holds the lock, who is at it.
             TokenError: whatever kept the token away.
         """
         generation = self._sessions.generation
@@ -77,7 +74,7 @@ class Acquisition:
             await self._client.prepare(self._request, Attempt(attempt, failure, deadline))
             async with self._lock() as mine:
                 if not mine:
-                    raise BeingRefreshed
+                    raise NothingCame
                 session = await self._session()
                 if (token := await self._recorded(session)) is not None:
                     return token, False

@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import os
 import threading
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, TypeVarTuple
 
 import anyio
 
@@ -22,13 +23,18 @@ if TYPE_CHECKING:
     from ._spawn import Detached, Home, Waiter
 
 T = TypeVar("T")
+Args = TypeVarTuple("Args")
 E = TypeVar("E", bound=BaseException)
 
 LOOK_ABROAD: Final = 1.0
 """Seconds after which a passenger on another loop looks whether the flying loop still runs: nobody else can tell it."""
 
-LOSSES: Final = 5
-"""How often a passenger launches anew when flights are lost; more is not a loop that died, but a fault."""
+ROUNDS: Final = 5
+"""How many flights a passenger goes along with if they bring nothing; more is not bad luck, but a fault."""
+
+
+class NothingCame(Exception):
+    """Raised by what a flight does: it brought nothing, and whoever is aboard has to launch anew."""
 
 
 class Flight(Generic[T]):
@@ -69,9 +75,9 @@ class Flights(Generic[T]):
     def launch(
         self,
         key: Hashable,
-        acquire: Callable[[], Awaitable[T]],
-        *,
-        look: Callable[[], T | None],
+        acquire: Callable[[*Args], Awaitable[T]],
+        *args: *Args,
+        look: Callable[[*Args], T | None],
         timeout: float | None = None,
     ) -> None:
         """See to it that a flight is aloft unless `look` finds its result: `join` without going aboard.
@@ -80,17 +86,18 @@ class Flights(Generic[T]):
         """
         home = here()
         with self.guard():
-            if self._flying(key, home) is not None or look() is not None:
+            if self._flying(key, home) is not None or look(*args) is not None:
                 return
             flight = self._register(key, home, owned=False)
-        self._start(flight, acquire, timeout)
+        self._start(flight, partial(acquire, *args), timeout)
 
     async def join(
         self,
         key: Hashable,
-        acquire: Callable[[], Awaitable[T]],
-        *,
-        look: Callable[[], T | None] | None = None,
+        acquire: Callable[[*Args], Awaitable[T]],
+        *args: *Args,
+        look: Callable[[*Args], T | None] | None = None,
+        refuses: Callable[[T], bool] | None = None,
         timeout: float | None = None,
         owned: bool = False,
     ) -> T:
@@ -99,7 +106,9 @@ class Flights(Generic[T]):
         Args:
             key: which flight; equal keys share one.
             acquire: what the flight does; it runs with the launching caller's context variables.
+            args: for `acquire` and `look`. A crowd that waits is dear to the garbage collector, closures above all.
             look: finds the result of an earlier flight without waiting; called under the lock.
+            refuses: which results are of no use to this caller, who then goes along with another flight.
             timeout: after so many seconds the passengers are let go with `AuthorityUnavailable`, and the flight is
                 cancelled; it may take its time to end.
             owned: the flight is for its passengers only, and is aborted when the last of them leaves.
@@ -108,34 +117,36 @@ class Flights(Generic[T]):
             FlightAborted: these flights are closed.
         """
         home = here()
-        for _ in range(LOSSES):
+        for _ in range(ROUNDS):
             launched = False
             with self.guard():
                 flight = self._flying(key, home)
                 if flight is None:
-                    if look is not None and (found := look()) is not None:
+                    if look is not None and (found := look(*args)) is not None:
                         return found
                     flight = self._register(key, home, owned=owned)
                     launched = True
+                abroad = flight.home != home
+                if not abroad:
+                    home = flight.home
                 waiter = home.waiter()
                 flight.passengers[waiter] = None
             if launched:
-                self._start(flight, acquire, timeout)
+                self._start(flight, partial(acquire, *args), timeout)
             try:
-                if flight.home == home:
+                if not abroad:
                     await waiter.wait()
                 else:
                     await self._wait_abroad(flight, waiter)
-            except BaseException as error:
-                # Where our loop is gone this is the garbage collector, perhaps within code that holds the lock.
-                if not flight.landed and (not isinstance(error, GeneratorExit) or home.alive()):
+            finally:
+                # If our loop is gone this is the garbage collector, perhaps within code that holds the lock.
+                if not flight.landed and home.alive():
                     self._leave(flight, waiter)
-                raise
             if flight.error is not None:
                 raise copy_of(flight.error)
-            if flight.result is not None:
+            if flight.result is not None and (refuses is None or not refuses(flight.result[0])):
                 return flight.result[0]
-        raise FlightAborted(f"{LOSSES} flights in a row were cancelled from outside: look for what cancels them")
+        raise FlightAborted(f"{ROUNDS} acquisitions in a row were cancelled or brought nothing new: try again later")
 
     async def close(self, timeout: float) -> None:
         """Launch nothing any more. Abort the flights that their passengers own; give the others so many seconds."""
@@ -194,6 +205,8 @@ class Flights(Generic[T]):
         async def fly() -> None:
             try:
                 result = await acquire()
+            except NothingCame:
+                self._land(flight)
             except Exception as error:  # noqa: BLE001 -- whatever it is, it is for the passengers
                 self._land(flight, error=error)
             except GeneratorExit:  # the loop is gone, and perhaps the lock is held by the code that was interrupted
@@ -204,9 +217,9 @@ class Flights(Generic[T]):
             else:
                 self._land(flight, (result,))
 
-        if timeout is not None:
-            flight.timer = flight.home.call_later(timeout, lambda: self._expire(flight, timeout))
         try:
+            if timeout is not None:
+                flight.timer = flight.home.call_later(timeout, lambda: self._expire(flight, timeout))
             flight.task = flight.home.detach(fly)
         except BaseException:  # such as trio's in its last moments: nobody flies it, and the key must not be lost
             self._land(flight)
@@ -219,11 +232,8 @@ class Flights(Generic[T]):
         with self.guard():
             if flight.landed:
                 return
-            flight.result, flight.error, flight.landed = (
-                result,
-                error,
-                True,
-            )  # landed last: others look without the lock
+            flight.result, flight.error = result, error
+            flight.landed = True  # last: others look without the lock
             if self._aloft.get(flight.key) is flight:  # by identity: the key may fly again
                 del self._aloft[flight.key]
             passengers, flight.passengers = flight.passengers, {}

@@ -123,9 +123,8 @@ class HotTokens:
             return False
         leeway = min(self._leeway, life / 10)
         until = token.expires_at - leeway
-        if (
-            fresh
-        ):  # as early as any jitter here may have it refreshed: else the flight would bring back what it left for
+        if fresh:
+            # As early as any jitter may have it refreshed here, or the flight would bring back what it left for.
             refresh_at = self._refresh_at(token, token.expires_at)
             until = min(until, refresh_at - self._jitter(token, refresh_at))
         return token.obtained_at - leeway <= now < until

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, Self, Unpack, cast
 
-from ._acquisition import Acquisition, BeingRefreshed
+from ._acquisition import Acquisition
 from ._client import SignInClient
-from ._errors import AccountRequired, AuthorityError, InteractionRequired, SignInError, Throttled, TokenError
-from ._flight import Flights
+from ._errors import AccountRequired, InteractionRequired, SignInError, Throttled, TokenError
+from ._flight import Flights, NothingCame
 from ._hot import Held, HotTokens
 from ._records import token_record_key
 from ._sessions import Sessions
@@ -33,7 +33,7 @@ from ._turns import Turns
 from .stores import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Awaitable, Callable, Hashable, Mapping
     from types import TracebackType
 
     from ._client import Acquired, TokenClient
@@ -43,8 +43,6 @@ logger = logging.getLogger("aiomsal")
 
 PAUSE: Final = 30.0
 """Seconds between two attempts to refresh a token that still works."""
-ROUNDS: Final = 5
-"""How many flights one call goes along with, at most, if none brings what it needs."""
 ALIASED: Final = frozenset({"account", "login_hint", "claims"})
 """The keywords that may become part of an alias: none holds a secret."""
 KEYWORDS: Final = object()
@@ -155,13 +153,13 @@ class TokenManager:
             return held.token
         request, rejected = self._read(scopes, cast("dict[str, object]", options))
         token = self._at_hand(request, rejected, call if options.keys() <= ALIASED else None)
-        return await self._cold(request, rejected, may_ask=True) if token is None else token
+        return await self._cold(request, rejected) if token is None else token
 
     async def get_silent(self, *scopes: str, **options: Unpack[GetOptions]) -> Token:
         """As `get`, but never asks a person: `InteractionRequired` says that only a person can help."""
         request, rejected = self._read(scopes, cast("dict[str, object]", options))
         token = self._at_hand(request, rejected)
-        return await self._cold(request, rejected, may_ask=False) if token is None else token
+        return await self._silent(request, rejected) if token is None else token
 
     def source(self, *scopes: str, **options: Unpack[SourceOptions]) -> TokenSource:
         """These scopes and keywords, checked once, as something to be asked for tokens: what adapters take.
@@ -240,6 +238,8 @@ class TokenManager:
 
     def _read(self, scopes: tuple[str, ...], options: Mapping[str, object]) -> tuple[TokenRequest, Token | None]:
         """The request for a call, and the token it rejects; or what is wrong with it."""
+        if not options:
+            return self._client.request(canonical_scopes(scopes), options), None
         others, rejected = check_options(options)
         return self._client.request(canonical_scopes(scopes), others), rejected
 
@@ -271,47 +271,63 @@ class TokenManager:
             with self._flights.guard():
                 self._hot.alias(held, call)
         if self._clock() >= held.fresh_until:
-            refresh = partial(self._refresh, held, next(self._numbers))
-            look = partial(_look_again, held, self._clock)
-            self._flights.launch(held.request, refresh, look=look, timeout=self._acquire_timeout)
+            timeout = self._acquire_timeout
+            self._flights.launch(held.request, self._refresh, held, look=self._look_again, timeout=timeout)
         return held.token
 
-    async def _cold(self, request: TokenRequest, rejected: Token | None, *, may_ask: bool) -> Token:
-        """Go along with the flight for a request; if only a person can help, and may be asked, with the sign-in."""
+    def _cold(self, request: TokenRequest, rejected: Token | None) -> Awaitable[Token]:
+        """The wait of those who find nothing. No coroutine of its own: each costs a crowd that leaves."""
+        people = self._people_client
+        may_ask = people is not None and people.can_ask
+        return self._silent_or_asked(request, rejected) if may_ask else self._silent(request, rejected)
+
+    def _silent(self, request: TokenRequest, rejected: Token | None) -> Awaitable[Token]:
+        """Go along with the flight for a request."""
+        bound = self._bound(request)
+        manager = type(self)  # functions, not methods: those would be two more objects for each who waits
+        return self._flights.join(
+            bound,
+            manager._fly,
+            self,
+            bound,
+            rejected,
+            look=manager._found,
+            refuses=None if rejected is None else partial(_same, rejected),
+            timeout=self._acquire_timeout,
+        )
+
+    async def _silent_or_asked(self, request: TokenRequest, rejected: Token | None) -> Token:
+        """As above; and if only a person can help, go along with the sign-in."""
         generation = self._sessions.generation
-
-        def look() -> Token | None:
-            held = self._look(request, rejected)
-            return None if held is None else held.token
-
-        for _ in range(ROUNDS):
-            bound = self._bound(request)
-            fly = partial(self._fly, bound, next(self._numbers), rejected, stale=False)
-            try:
-                token = await self._flights.join(bound, fly, look=look, timeout=self._acquire_timeout)
-            except BeingRefreshed:  # we went along with a refresh that thought there was no hurry
-                continue
-            except InteractionRequired as error:
-                if not may_ask or self._people_client is None or not self._people_client.can_ask:
-                    raise
-                if isinstance(error, AccountRequired) and error.candidates:
-                    raise  # a sign-in would not tell which of them was meant
-                asked = request._replace(claims=error.claims) if error.claims else request
-                break
-            if rejected is None or not _same(token, rejected):
-                return token
-        else:
-            raise AuthorityError(f"{ROUNDS} flights in a row brought nothing new: try again later")
+        try:
+            return await self._silent(request, rejected)
+        except InteractionRequired as error:
+            if isinstance(error, AccountRequired) and error.candidates:
+                raise  # a sign-in would not tell which of them was meant
+            asked = request._replace(claims=error.claims) if error.claims else request
         ask = partial(self._ask, asked, instead_of=request, rejected=rejected, generation=generation)
+        look = partial(self._found, request, rejected)
         return await self._flights.join(("ask", request), ask, look=look, owned=True)
 
-    async def _refresh(self, held: Held, number: int) -> Token:
+    def _found(self, request: TokenRequest, rejected: Token | None) -> Token | None:
+        held = self._look(request, rejected)
+        return None if held is None else held.token
+
+    def _look_again(self, held: Held) -> Token | None:
+        """Under the lock, when no flight is aloft: whether somebody has just seen to it; if not, we do, and say so."""
+        now = self._clock()
+        if now < held.fresh_until:
+            return held.token
+        held.postpone(now, PAUSE)
+        return None
+
+    async def _refresh(self, held: Held) -> Token:
         """Fly for a token that still works. However it ends, the next attempt waits a while."""
         old = held.token
         pause = PAUSE
         try:
-            return await self._fly(held.request, number, None, stale=True)
-        except (BeingRefreshed, GeneratorExit):
+            return await self._fly(held.request, None, stale=True)
+        except (NothingCame, GeneratorExit):
             raise
         except BaseException as error:
             self._refresh_failed += 1
@@ -325,7 +341,9 @@ class TokenManager:
             if held.token is old or held.fresh_until <= now:  # not one that came meanwhile and is fresh
                 held.postpone(now, pause)
 
-    async def _fly(self, request: TokenRequest, number: int, rejected: Token | None, *, stale: bool) -> Token:
+    async def _fly(self, request: TokenRequest, rejected: Token | None, *, stale: bool = False) -> Token:
+        number = next(self._numbers)
+
         def accepts(token: Token) -> bool:
             if rejected is not None and token.value == rejected.value:
                 return False
@@ -342,7 +360,7 @@ class TokenManager:
         )
         try:
             token, new, generation = await errand.run()
-        except (BeingRefreshed, GeneratorExit):
+        except (NothingCame, GeneratorExit):
             raise
         except BaseException:
             self._failed += 1
@@ -381,7 +399,7 @@ class TokenManager:
         async with self._asking.take("a person"):
             if instead_of is not None and generation != self._sessions.generation:
                 try:
-                    return await self._cold(instead_of, rejected, may_ask=False)
+                    return await self._silent(instead_of, rejected)
                 except InteractionRequired as error:
                     if isinstance(error, AccountRequired) and error.candidates:
                         raise  # as in _cold
@@ -431,7 +449,7 @@ class TokenManager:
     async def _from_source(self, source: _Source, request: TokenRequest) -> Token:
         token = self._at_hand(request, None)
         if token is None:
-            token = await self._cold(request, None, may_ask=True)
+            token = await self._cold(request, None)
         source.held = self._hot.get(self._bound(request)) or source.held
         return token
 
@@ -461,15 +479,6 @@ class _Source:
 
 def _account_id(token: Token) -> str:
     return "" if token.account is None else token.account.home_account_id
-
-
-def _look_again(held: Held, clock: Callable[[], float]) -> Token | None:
-    """Under the lock, when no flight is aloft: whether somebody has just seen to it; if not, we do, and say so."""
-    now = clock()
-    if now < held.fresh_until:
-        return held.token
-    held.postpone(now, PAUSE)
-    return None
 
 
 def _signed_in(request: TokenRequest, acquired: Acquired) -> str:

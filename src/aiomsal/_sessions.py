@@ -85,7 +85,9 @@ class Sessions:
             if await self._shelf.swap_session(key, before, after):
                 return after
             if conflicts == CONFLICTS:
-                logger.warning("a sign-in could not be saved: what the token store has can be neither read nor replaced")
+                logger.warning(
+                    "a sign-in could not be saved: what the token store has can be neither read nor replaced"
+                )
                 return after
         raise AssertionError  # itertools.count() does not end
 

@@ -42,14 +42,10 @@ class Turns:
         if not await self._got(key, turn, wait=wait):
             yield False
             return
-        stranded = False
         try:
             yield True
-        except GeneratorExit:  # our loop may be gone, and this the garbage collector within code that holds the lock
-            stranded = not turn.lasts()
-            raise
         finally:
-            if not stranded:
+            if turn.lasts():  # else this is the garbage collector, perhaps within code that holds the lock
                 self._leave(key, turn)
 
     def guard(self) -> threading.Lock:
@@ -63,18 +59,14 @@ class Turns:
             return True
         if not wait:
             return False
-        stranded = False
         got = False
         try:
             while not got:
                 with anyio.move_on_after(LOOK_ABROAD):
                     await turn.waiter.wait()
                 got = self._asked(key, turn, wait=True)
-        except GeneratorExit:  # as above
-            stranded = not turn.lasts()
-            raise
         finally:
-            if not got and not stranded:
+            if not got and turn.lasts():  # as above
                 self._leave(key, turn)
         return True
 

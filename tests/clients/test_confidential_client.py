@@ -104,7 +104,7 @@ async def test_an_unknown_tenant_is_told_with_the_authority_s_own_words(
     fake_entra: FakeEntra, service: Application
 ) -> None:
     client = confidential(fake_entra, service, tenant="nowhere.example")
-    with pytest.raises(AuthorityError, match="nowhere.example") as caught:
+    with pytest.raises(AuthorityError, match=r"nowhere\.example") as caught:
         await acquire(client, GRAPH)
     assert caught.value.error_codes == (90002,)
     assert fake_entra.count() == 1

@@ -196,7 +196,7 @@ async def test_an_account_without_a_refresh_token_has_to_sign_in(fake_entra: Fak
     client = public(fake_entra, program)
     session = json.loads((await signed_in(fake_entra, client)).session or b"")
     session["RefreshToken"] = []
-    with pytest.raises(AccountRequired, match="no refresh token of ann@home.example"):
+    with pytest.raises(AccountRequired, match=r"no refresh token of ann@home\.example"):
         await acquire(client, "Mail.Read", session=json.dumps(session).encode())
 
 
@@ -205,7 +205,7 @@ async def test_a_token_for_one_account_is_never_taken_for_another_s(
 ) -> None:
     client = public(fake_entra, program)
     _, ann, ben = await both(fake_entra, client)  # whoever signs in next is Ben
-    with pytest.raises(SignInError, match="ben@home.example signed in"):
+    with pytest.raises(SignInError, match=r"ben@home\.example signed in"):
         await client.sign_in(client.request(("User.Read",), {"account": ann}))
     assert (await client.sign_in(client.request(("User.Read",), {"account": ben}))).token.account == ben
 

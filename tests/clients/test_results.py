@@ -102,9 +102,13 @@ def test_an_answer_without_a_token_is_no_usable_answer(body: dict[str, Any]) -> 
 def test_accounts_are_named_by_client_info_or_else_by_the_id_token() -> None:
     info = jwt({"uid": "u", "utid": "h"}).strip(".")
     id_token = jwt({"sub": "s", "tid": "guests", "preferred_username": "ann"})
-    assert account_of(exchange({"client_info": info, "id_token": id_token}), "e", "t") == Account("u.h", "e", "ann", "guests")
+    assert account_of(exchange({"client_info": info, "id_token": id_token}), "e", "t") == Account(
+        "u.h", "e", "ann", "guests"
+    )
     assert account_of(exchange({"client_info": info}), "e", "t") == Account("u.h", "e", "", "t")
-    assert account_of(exchange({"id_token": jwt({"sub": "s", "upn": "ann"})}), "e", "t") == Account("s", "e", "ann", "t")
+    assert account_of(exchange({"id_token": jwt({"sub": "s", "upn": "ann"})}), "e", "t") == Account(
+        "s", "e", "ann", "t"
+    )
     assert account_of(exchange({}), "e", "t") is None
 
 
@@ -134,7 +138,13 @@ def test_the_kind_of_an_error(status: int, body: dict[str, Any], request_: Token
 
 
 def test_what_is_shown_of_a_response_is_what_is_known_to_be_harmless() -> None:
-    body = {"error": "invalid_grant", "error_description": "AADSTS1: no", "error_codes": [1], "refresh_token": "rt", "x": "y"}
+    body = {
+        "error": "invalid_grant",
+        "error_description": "AADSTS1: no",
+        "error_codes": [1],
+        "refresh_token": "rt",
+        "x": "y",
+    }
     error = error_of(body, exchange(body, 400), USER)
     assert error.response == {"error": "invalid_grant", "error_description": "AADSTS1: no", "error_codes": [1]}
     assert str(error) == "invalid_grant: AADSTS1: no"

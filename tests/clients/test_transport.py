@@ -16,8 +16,9 @@ import pytest
 
 from aiomsal import AuthorityUnavailable
 from aiomsal.clients._exchange import Exchange, current
-from aiomsal.clients._transport import Transport, TransportFailure, TransportOptions, _patience
+from aiomsal.clients._transport import Transport, TransportFailure, TransportOptions, _body, _patience
 from aiomsal.clients.confidential import ConfidentialClient
+from aiomsal.testing._entra.tls import make_server_context
 
 from .helpers import GRAPH, acquire, confidential, impatient
 
@@ -84,7 +85,9 @@ def test_the_reply_is_noted_for_the_exchange() -> None:
     assert exchange.trouble == ""
 
 
-@pytest.mark.parametrize("body", ["<html>", "", "[]", "1", "[" * 100_000], ids=["html", "nothing", "list", "number", "deep"])
+@pytest.mark.parametrize(
+    "body", ["<html>", "", "[]", "1", "[" * 100_000], ids=["html", "nothing", "list", "number", "deep"]
+)
 def test_what_is_no_json_object_is_never_shown_to_msal(body: str) -> None:
     sender, exchange = transport(Answers(body))
     with pytest.raises(TransportFailure, match="no JSON object"):
@@ -188,7 +191,7 @@ async def test_the_environment_s_proxy_is_used_by_default_and_one_that_is_named_
     with a_proxy() as (url, asked):
         monkeypatch.setenv("HTTPS_PROXY", url)
         away: dict[str, Any] = {"authority": "https://login.example/t", "instance_discovery": False}
-        with pytest.raises(AuthorityUnavailable, match="ProxyError|403"):
+        with pytest.raises(AuthorityUnavailable, match=r"ProxyError|403"):
             await acquire(impatient(ConfidentialClient(service.client_id, "secret", **away)), GRAPH)
         assert set(asked) == {"login.example:443"}
         asked.clear()
@@ -235,37 +238,50 @@ async def test_a_hanging_authority_lets_the_thread_go_after_the_timeout(
 async def test_nobody_listening_is_an_outage(service: Application) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]
-    client = ConfidentialClient(service.client_id, "secret", authority=f"https://127.0.0.1:{port}/t", proxies={})
-    with pytest.raises(AuthorityUnavailable, match="[Cc]onnection refused") as caught:
+    authority = f"https://127.0.0.1:{port}/t"
+    client = ConfidentialClient(service.client_id, "secret", authority=authority, instance_discovery=False)
+    with pytest.raises(AuthorityUnavailable, match=r"[Cc]onnection refused") as caught:
         await acquire(impatient(client), GRAPH)
     assert caught.value.status is None
 
 
-async def test_connections_are_kept_and_cookies_are_not(fake_entra: FakeEntra, service: Application) -> None:
-    import requests  # noqa: PLC0415
+def test_connections_are_kept_cookies_are_not_and_redirects_are_not_followed(tmp_path: Path) -> None:
+    context, ca_file = make_server_context(tmp_path)
+    seen: list[tuple[str | None, int]] = []
 
-    seen: list[str | None] = []
-    plain_send = requests.Session.send
+    class Cookies(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
 
-    def send(self: Any, request: Any, **options: Any) -> Any:
-        seen.append(request.headers.get("Cookie"))
-        response = plain_send(self, request, **options)
-        response.headers["Set-Cookie"] = "fpc=user-a; path=/"
-        requests.cookies.extract_cookies_to_jar(self.cookies, request, response.raw)
-        return response
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            seen.append((self.headers["Cookie"], self.client_address[1]))
+            self.send_response(200 if self.path == "/t/token" else 302)
+            self.send_header("Location", "/t/token")
+            self.send_header("Set-Cookie", "fpc=user-a; Path=/")
+            self.send_header("Content-Length", "8")
+            self.end_headers()
+            self.wfile.write(b'{"a": 1}')
 
-    with pytest.MonkeyPatch.context() as patch, fake_entra.serve() as server:
-        patch.setattr(requests.Session, "send", send)
-        client = over_https(service, server)
+        def log_message(self, *_args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Cookies) as server:
+        server.daemon_threads, server.block_on_close = True, False  # they wait for what the kept connection may bring
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        sender, _ = transport(None, ca_file=str(ca_file))
         for _ in range(3):
-            await acquire(client, GRAPH)
-    assert seen == [None] * len(seen)
-    assert len(seen) == 4
+            sender.post(f"https://localhost:{server.server_port}/t/token", data={"a": "b"})
+        with pytest.raises(TransportFailure, match="redirects"):
+            sender.post(f"https://localhost:{server.server_port}/elsewhere", data={"a": "b"})
+        server.shutdown()
+        thread.join()
+    assert [cookie for cookie, _ in seen] == [None] * 4, "three, and one whose redirect was not followed"
+    assert len({port for _, port in seen}) == 1
 
 
-async def test_an_answer_that_drips_is_cut_off(fake_entra: FakeEntra, service: Application) -> None:
-    from aiomsal.clients import _transport  # noqa: PLC0415
-
+def test_an_answer_that_drips_is_cut_off() -> None:
     class Drip:
         def iter_content(self, _size: int) -> Iterator[bytes]:
             while True:
@@ -273,12 +289,10 @@ async def test_an_answer_that_drips_is_cut_off(fake_entra: FakeEntra, service: A
 
     drip: Any = Drip()
     with pytest.raises(TimeoutError, match="too long"):
-        _transport._body(drip, time.monotonic() + 0.01)
+        _body(drip, time.monotonic() + 0.01)
 
 
-async def test_an_answer_without_end_is_cut_off() -> None:
-    from aiomsal.clients import _transport  # noqa: PLC0415
-
+def test_an_answer_without_end_is_cut_off() -> None:
     class Flood:
         def iter_content(self, size: int) -> Iterator[bytes]:
             while True:
@@ -286,7 +300,7 @@ async def test_an_answer_without_end_is_cut_off() -> None:
 
     flood: Any = Flood()
     with pytest.raises(ValueError, match="too large"):
-        _transport._body(flood, time.monotonic() + 60)
+        _body(flood, time.monotonic() + 60)
 
 
 def test_a_user_s_http_client_is_not_given_what_it_may_not_know() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ import anyio.lowlevel
 from aiomsal import Account, Token, TokenManager
 from aiomsal.stores import ANY
 from aiomsal.testing import FakeClock
-from aiomsal.testing._scripted import ScriptedClient, ScriptedUserClient
+from aiomsal.testing._scripted import ScriptedAcquisition, ScriptedClient, ScriptedUserClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -159,7 +158,7 @@ class Rig:
         """Have the manager hold a token."""
         async with anyio.create_task_group() as group:
             call = Call(group, self.tokens.get, *(scopes or (SCOPE,)), **options)
-            (await self.client.acquisition()).land(**(landing or {}))
+            (await self.parked()).land(**(landing or {}))
         assert isinstance(call.outcome, Token), call.outcome
         return call.outcome
 
@@ -168,17 +167,36 @@ class Rig:
         for account in accounts:
             async with anyio.create_task_group() as group:
                 Call(group, self.tokens.sign_in, scope)
-                (await self.client.sign_ins.acquisition()).land(account=account)
+                (await self.asking()).land(account=account)
+
+    async def enrol_by_hand(self, *accounts: Account) -> None:
+        """The same where the client cannot ask."""
+        for account in accounts:
+            version = next(self.client._count)
+            await self.tokens._sessions.enter(
+                "client", self.client.sign_in_session(account, f"refresh-{version}", version)
+            )
+
+    async def parked(self) -> ScriptedAcquisition:
+        """The acquisition aloft, begun last; waits for one."""
+        return await _last(self.client)
+
+    async def asking(self) -> ScriptedAcquisition:
+        """The same for sign-ins."""
+        return await _last(self.client.sign_ins)
 
     async def session(self) -> bytes | None:
         session = await self.tokens._sessions.load("client")
         return None if session is None else session.data
 
 
+async def _last(client: ScriptedClient) -> ScriptedAcquisition:
+    await settle()
+    with anyio.fail_after(5):
+        while not client.parked:
+            await anyio.lowlevel.checkpoint()
+    return client.parked[-1]
+
+
 def people(**options: Any) -> Rig:
     return Rig(ScriptedUserClient, **options)
-
-
-def unique(prefix: str) -> Callable[[], str]:
-    numbers = itertools.count()
-    return lambda: f"{prefix}{next(numbers)}"

@@ -71,7 +71,7 @@ async def test_a_cancelled_leader_leaves_the_flight_to_the_others(how: Any, othe
     async with anyio.create_task_group() as group:
         async with anyio.create_task_group() as leader:
             leader.start_soon(how, lambda: rig.tokens.get(SCOPE), leave)
-            acquisition = await rig.client.acquisition()
+            acquisition = await rig.parked()
             calls = [Call(group, rig.tokens.get, SCOPE) for _ in range(others)]
             await settle()
             leave.set()
@@ -123,8 +123,8 @@ async def test_a_failed_attempt_is_repeated_within_the_flight_as_the_client_want
     async with anyio.create_task_group() as group:
         call = Call(group, rig.tokens.get, SCOPE)
         for _ in range(2):
-            (await rig.client.acquisition()).fail(AuthorityUnavailable("503"))
-        (await rig.client.acquisition()).land()
+            (await rig.parked()).fail(AuthorityUnavailable("503"))
+        (await rig.parked()).land()
     assert call.value == "token-3"
     assert rig.tokens.stats().failed == 0
 
@@ -139,7 +139,7 @@ async def test_callers_are_let_go_after_the_timeout_and_it_counts_as_a_failure()
     assert (await rig.hold()).value == "token-2"
 
 
-# -- rejected ------------------------------------------------------------------------------------------------------------
+# -- rejected --------------------------------------------------------------------------------------------------------
 
 
 async def test_many_rejections_of_one_token_make_one_acquisition() -> None:
@@ -167,7 +167,7 @@ async def test_an_authority_that_repeats_itself_is_asked_once_and_believed() -> 
     rig.clock.advance(1)
     async with anyio.create_task_group() as group:
         calls = [Call(group, rig.tokens.get, SCOPE, rejected=old) for _ in range(3)]
-        (await rig.client.acquisition()).land("same")
+        (await rig.parked()).land("same")
     assert {call.value for call in calls} == {"same"}
     assert rig.asked == 2
 
@@ -175,7 +175,7 @@ async def test_an_authority_that_repeats_itself_is_asked_once_and_believed() -> 
 async def test_an_authority_that_repeats_itself_in_the_same_instant_does_not_keep_anybody_for_ever() -> None:
     rig = Rig(script=lambda acquisition: acquisition.land("same"))
     old = await rig.tokens.get(SCOPE)
-    with pytest.raises(AuthorityError, match="brought nothing new"):
+    with pytest.raises(TokenError, match="brought nothing new"):
         await rig.tokens.get(SCOPE, rejected=old)
     assert rig.asked == 6
 
@@ -217,12 +217,12 @@ async def test_one_who_rejects_a_token_does_not_get_it_from_a_flight_that_found_
         rejecting = Call(group, second.tokens.get, SCOPE, rejected=first.client.acquisitions[0]._outcome.token)
         await settle()
         go_on.set()
-        (await second.client.acquisition()).land()
+        (await second.parked()).land()
     assert plain.value == old.value
     assert rejecting.value == "token-2"
 
 
-# -- claims --------------------------------------------------------------------------------------------------------------
+# -- claims ----------------------------------------------------------------------------------------------------------
 
 C = '{"access_token": {"nbf": {"essential": true, "value": "1"}}}'
 D = '{"access_token": {"nbf": {"essential": true, "value": "2"}}}'
@@ -270,7 +270,7 @@ async def test_a_plain_refresh_that_left_before_the_challenge_never_takes_its_to
     plain = await rig.hold()
     rig.clock.advance(3400)
     at_once(rig.tokens.get(SCOPE))
-    refresh = await rig.client.acquisition()
+    refresh = await rig.parked()
     challenged = await rig.hold(claims=C, rejected=plain)
     if fails:
         refresh.fail(AuthorityUnavailable("down"))
@@ -284,7 +284,7 @@ async def test_a_plain_refresh_that_left_before_the_challenge_never_takes_its_to
     assert rig.asked == 3
 
 
-# -- stale ---------------------------------------------------------------------------------------------------------------
+# -- stale -----------------------------------------------------------------------------------------------------------
 
 
 async def test_a_thousand_callers_of_a_stale_token_wait_for_nothing_and_make_one_acquisition() -> None:
@@ -325,7 +325,7 @@ async def test_a_failed_refresh_is_silent_counted_logged_and_postponed(
     rig.clock.advance(3400)
     source = rig.tokens.source(SCOPE)
     assert at_once(source.get()) == old
-    (await rig.client.acquisition()).fail(failure)
+    (await rig.parked()).fail(failure)
     await settle()
     assert (rig.tokens.stats().failed, rig.tokens.stats().refresh_failed) == (1, 1)
     mine = [record.getMessage() for record in caplog.records if record.name.startswith("aiomsal")]
@@ -349,7 +349,7 @@ async def test_a_throttled_refresh_waits_as_long_as_it_was_told_if_the_token_liv
     await rig.hold(landing={"refresh_in": 1000})
     rig.clock.advance(1000)
     await rig.tokens.get(SCOPE)
-    (await rig.client.acquisition()).fail(Throttled("later", retry_after=500))
+    (await rig.parked()).fail(Throttled("later", retry_after=500))
     await settle()
     rig.clock.advance(499)
     at_once(rig.tokens.get(SCOPE))
@@ -414,7 +414,7 @@ async def test_a_refresh_that_hangs_is_a_failure_that_is_counted_and_postponed(
 
 
 async def test_an_authority_whose_tokens_come_stale_is_not_asked_without_a_pause() -> None:
-    rig = Rig(script=lambda acquisition: acquisition.land(refresh_in=-5.0))
+    rig = Rig(script=lambda acquisition: (acquisition.land(refresh_in=1.0), rig.clock.advance(2)))
     await rig.tokens.get(SCOPE)
     for _ in range(60):
         await rig.tokens.get(SCOPE)
@@ -427,7 +427,7 @@ async def test_an_authority_whose_tokens_come_stale_is_not_asked_without_a_pause
     assert rig.asked == 3
 
 
-# -- clocks --------------------------------------------------------------------------------------------------------------
+# -- clocks ----------------------------------------------------------------------------------------------------------
 
 
 async def test_tokens_that_live_for_seconds_are_used_for_most_of_their_life() -> None:
@@ -476,10 +476,7 @@ async def test_an_absurd_lifetime_is_taken_for_an_hour(expires_in: float) -> Non
 async def test_a_token_that_comes_expired_is_not_held(expires_in: float) -> None:
     rig = Rig()
     for number in (1, 2):
-        try:
-            await rig.hold(landing={"expires_in": expires_in})
-        except (AssertionError, TokenError):
-            pass
+        await rig.hold(landing={"expires_in": expires_in})
         assert rig.asked == number
 
 

@@ -173,7 +173,7 @@ class _Process:
         """The one transport, made by the first worker thread that needs it."""
         with self._lock:  # held while requests is imported: only worker threads come here
             if self._transport is None:
-                self._transport = Transport(settings.transport, connections=settings.threads)
+                self._transport = Transport(settings.transport, connections=settings.threads + SIGN_IN_THREADS)
             return self._transport
 
 

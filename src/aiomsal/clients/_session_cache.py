@@ -12,7 +12,7 @@ calls has been the same from MSAL 1.34 to 1.39; `tests/clients` asks the install
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ._exchange import current
 from ._session import ACCESS_TOKEN, IDENTITY, REFRESH_TOKEN, STAMP, Entries, Entry, dump, read, stamp
@@ -37,18 +37,13 @@ def session_cache_class() -> type[SessionCache]:
     from msal import TokenCache
 
     class OneSession(TokenCache):  # type: ignore[misc]  # a base class without types
-        def search(self, credential_type: str, *args: Any, **kwargs: Any) -> Iterator[Entry]:
-            if credential_type == ACCESS_TOKEN:  # MSAL goes to the authority each time: freshness is not its affair
-                return iter(())
-            return cast("Iterator[Entry]", super().search(credential_type, *args, **kwargs))
-
         def add(self, event: Entry, now: float | None = None) -> None:
             # MSAL logs the event; and it would parse an expiry that may be absurd, for a token it is not to keep.
             response = {name: value for name, value in event.get("response", {}).items() if name != "access_token"}
             super().add({**event, "response": response, "data": {}}, now=now)
 
         def modify(self, credential_type: str, old_entry: Entry, new_key_value_pairs: Entry | None = None) -> None:
-            if credential_type == ACCESS_TOKEN:
+            if credential_type == ACCESS_TOKEN:  # none is kept, so MSAL goes to the authority each time
                 return
             if credential_type == REFRESH_TOKEN and new_key_value_pairs:
                 new_key_value_pairs = {**new_key_value_pairs, STAMP: repr(time.time())}

@@ -116,7 +116,11 @@ class Transport:
         failure: TransportFailure | None
         try:
             response = self._send(method, url, params, data, headers)
-            status, text, fields = int(response.status_code), response.text, dict(response.headers or {})
+            status, text, fields = (
+                int(response.status_code),
+                response.text,
+                dict(getattr(response, "headers", None) or {}),
+            )
         except Exception as error:  # noqa: BLE001 -- requests' own or a foreign client's: none goes further
             exchange.trouble = f"{_place(url)} could not be reached: {_reason(error)}"
             failure = TransportFailure(exchange.trouble)

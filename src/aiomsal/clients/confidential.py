@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 _REGION: Final = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
-_awaited: ContextVar[tuple[object, TokenRequest, str] | None] = ContextVar("aiomsal_awaited", default=None)
-"""The assertion that `prepare` awaited for the `acquire` that follows it in the same task, and whose it is."""
+_awaited: ContextVar[tuple[object, str] | None] = ContextVar("aiomsal_awaited", default=None)
+"""The assertion that `prepare` awaited for the `acquire` that follows it in the same task, and for which client."""
 
 
 class ConfidentialClient:
@@ -144,11 +144,11 @@ class ConfidentialClient:
         await self._desk.gate.admit(attempt)
         await self._desk.open(request.authority, attempt.deadline)
         assertion = await self._credential.awaited()
-        _awaited.set(None if assertion is None else (self, request, assertion))
+        _awaited.set(None if assertion is None else (self, assertion))
 
     async def acquire(self, request: TokenRequest, _session: bytes | None, /) -> Acquired:
         """See `TokenClient.acquire`."""
-        awaited = await self._assertion_for(request)
+        awaited = await self._assertion()
 
         def ask(application: Application, exchange: Exchange) -> Acquired:
             exchange.assertion = self._credential.assertion(self._settings.client_id, application.authority, awaited)
@@ -160,11 +160,11 @@ class ConfidentialClient:
 
         return await self._desk.ask(request.authority, ask)
 
-    async def _assertion_for(self, request: TokenRequest) -> str | None:
+    async def _assertion(self) -> str | None:
         prepared = _awaited.get()
         _awaited.set(None)
-        if prepared is not None and prepared[0] is self and prepared[1] == request:
-            return prepared[2]
+        if prepared is not None and prepared[0] is self:
+            return prepared[1]
         return await self._credential.awaited()  # called without `prepare`, or in another task
 
     def _for_msal(self) -> object:
