@@ -10,7 +10,7 @@ import copy
 import os
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Final, Generic, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, TypeVarTuple, cast
 
 import anyio
 
@@ -18,9 +18,9 @@ from ._errors import AuthorityUnavailable, FlightAborted, TokenError
 from ._spawn import here
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable, Iterable
+    from collections.abc import Awaitable, Callable, Hashable, Mapping
 
-    from ._spawn import Detached, Home, Waiter
+    from ._spawn import Detached, Home, Seat, Waiter
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -49,7 +49,9 @@ class Flight(Generic[T]):
         self.key = key
         self.home = home
         self.owned = owned
-        self.passengers: dict[Waiter, None] = {}  # a dict: leaving costs the same from either end, and order is kept
+        self.passengers: dict[
+            Seat | Waiter, Home
+        ] = {}  # leaving costs the same from either end
         self.landed = False
         self.result: tuple[T] | None = None
         self.error: BaseException | None = None
@@ -126,22 +128,23 @@ class Flights(Generic[T]):
                         return found
                     flight = self._register(key, home, owned=owned)
                     launched = True
-                abroad = flight.home != home
-                if not abroad:
+                if flight.home == home:
                     home = flight.home
-                waiter = home.waiter()
-                flight.passengers[waiter] = None
+                seat = home.seat() if home is flight.home else home.waiter()
+                flight.passengers[seat] = home
             if launched:
                 self._start(flight, partial(acquire, *args), timeout)
             try:
-                if not abroad:
-                    await waiter.wait()
+                if home is flight.home:
+                    await cast("Seat", seat)
                 else:
-                    await self._wait_abroad(flight, waiter)
+                    await self._wait_abroad(flight, cast("Waiter", seat))
             finally:
+                if not flight.owned:
+                    flight.passengers.pop(seat, None)
                 # If our loop is gone this is the garbage collector, perhaps within code that holds the lock.
-                if not flight.landed and home.alive():
-                    self._leave(flight, waiter)
+                elif not flight.landed and home.alive():
+                    self._leave(flight, seat)
             if flight.error is not None:
                 raise copy_of(flight.error)
             if flight.result is not None and (refuses is None or not refuses(flight.result[0])):
@@ -162,7 +165,7 @@ class Flights(Generic[T]):
                 with self.guard():
                     if flight.landed:
                         continue
-                    flight.passengers[waiter] = None
+                    flight.passengers[waiter] = home
                 try:
                     await self._wait_abroad(flight, waiter)
                 finally:
@@ -255,10 +258,10 @@ class Flights(Generic[T]):
         if not flight.landed:
             self._abort(flight, AuthorityUnavailable(words, code="timeout"))
 
-    def _leave(self, flight: Flight[T], waiter: Waiter) -> None:
+    def _leave(self, flight: Flight[T], seat: Seat | Waiter) -> None:
         """Leaving early changes nothing for anybody else; only a flight that its passengers own ends with the last."""
         with self.guard():
-            left_early = flight.passengers.pop(waiter, waiter) is None
+            left_early = flight.passengers.pop(seat, None) is not None
             last = left_early and not flight.passengers
         if last and flight.owned:
             self._abort(flight, FlightAborted("everybody who waited has left", code="abandoned"))
@@ -272,18 +275,13 @@ class Flights(Generic[T]):
                 self._land(flight)
 
 
-def _wake(passengers: Iterable[Waiter]) -> None:
+def _wake(passengers: Mapping[Seat | Waiter, Home]) -> None:
     """Wake each through their own loop, with one call a loop."""
-    by_home: dict[Home, list[Waiter]] = {}
-    for waiter in passengers:
-        by_home.setdefault(waiter.home, []).append(waiter)
-    for home, waiters in by_home.items():
-        home.call_soon(_wake_all, waiters)
-
-
-def _wake_all(waiters: list[Waiter]) -> None:
-    for waiter in waiters:
-        waiter.wake()
+    by_home: dict[Home, list[Seat | Waiter]] = {}
+    for seat, home in passengers.items():
+        by_home.setdefault(home, []).append(seat)
+    for home, seats in by_home.items():
+        home.wake(seats)
 
 
 def copy_of(error: E) -> E:

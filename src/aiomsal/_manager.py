@@ -43,6 +43,8 @@ logger = logging.getLogger("aiomsal")
 
 PAUSE: Final = 30.0
 """Seconds between two attempts to refresh a token that still works."""
+MOST_REQUESTS: Final = 1_024
+"""How many calls are remembered with their requests until they have a token, and an alias with it."""
 ALIASED: Final = frozenset({"account", "login_hint", "claims"})
 """The keywords that may become part of an alias: none holds a secret."""
 KEYWORDS: Final = object()
@@ -117,6 +119,7 @@ class TokenManager:
         self._aliases = self._hot.aliases
         self._flights: Flights[Token] = Flights()
         self._asking = Turns()
+        self._requests: dict[Hashable, TokenRequest] = {}
         self._numbers = itertools.count(1)
         self._closed = False
         self._acquired = self._failed = self._refresh_failed = 0
@@ -139,7 +142,7 @@ class TokenManager:
             TokenError: whatever else kept the token away.
         """
         if not options:
-            call: tuple[object, ...] = scopes
+            call: tuple[object, ...] | None = scopes
         elif len(options) == 1 and "account" in options:  # as every call for a user has it: 60 ns less than below
             call = (KEYWORDS, scopes, options["account"])
         else:
@@ -147,12 +150,18 @@ class TokenManager:
         try:
             held = self._aliases.get(call)
         except TypeError:  # a part that cannot be hashed: a wrong one is told below, a right one has no alias
-            held = None
+            held = call = None
         if held is not None and held.since <= self._clock() < held.fresh_until:
             held.used = True
             return held.token
-        request, rejected = self._read(scopes, cast("dict[str, object]", options))
-        token = self._at_hand(request, rejected, call if options.keys() <= ALIASED else None)
+        request, rejected = held.request if held is not None else self._requests.get(call), None
+        if request is None:
+            request, rejected = self._read(scopes, cast("dict[str, object]", options))
+            if call is not None and options.keys() <= ALIASED:
+                self._remember(call, request)
+            else:
+                call = None
+        token = self._at_hand(request, rejected, call)
         return await self._cold(request, rejected) if token is None else token
 
     async def get_silent(self, *scopes: str, **options: Unpack[GetOptions]) -> Token:
@@ -247,6 +256,12 @@ class TokenManager:
         if "rejected" in options:
             raise TypeError("rejected is for one call: get(..., rejected=token)")
         return self._read(scopes, cast("dict[str, object]", options))[0]
+
+    def _remember(self, call: Hashable, request: TokenRequest) -> None:
+        """So that a crowd whose calls are the same does not make the request for it each anew."""
+        if len(self._requests) >= MOST_REQUESTS:
+            self._requests.clear()
+        self._requests[call] = request
 
     def _bound(self, request: TokenRequest) -> TokenRequest:
         """A request that names no account belongs to the accounts there are now."""

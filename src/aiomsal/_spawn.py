@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 import sys
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
 
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
     from concurrent.futures import Future
 
 T = TypeVar("T")
@@ -38,6 +38,10 @@ class Waiter(Protocol):
         ...
 
 
+Seat: TypeAlias = "Awaitable[None]"
+"""What one of a crowd awaits, once: cheaper than a `Waiter`, and woken together with others by `Home.wake`."""
+
+
 class Detached(Protocol):
     """A task that belongs to nobody."""
 
@@ -55,6 +59,14 @@ class Home(Protocol):
 
     def waiter(self) -> Waiter:
         """A new waiter, made on this loop."""
+        ...
+
+    def seat(self) -> Seat:
+        """A new seat, made on this loop."""
+        ...
+
+    def wake(self, crowd: Sequence[Seat | Waiter], /) -> None:
+        """Have the loop wake all of them soon, all of this loop, from any thread; nothing if it has ended."""
         ...
 
     def call_soon(self, function: Callable[..., object], /, *args: object) -> bool:
@@ -118,6 +130,14 @@ async def insist(operation: Callable[[], Awaitable[T]]) -> T:
                 task.uncancel()
 
 
+def _wake_all(crowd: Sequence[Seat | Waiter]) -> None:
+    for each in crowd:
+        if not isinstance(each, asyncio.Future):
+            cast("Waiter", each).wake()
+        elif not each.done():
+            each.set_result(None)
+
+
 class _AsyncioWaiter:
     __slots__ = ("_future", "_woken", "home")
 
@@ -156,6 +176,12 @@ class _AsyncioHome:
 
     def waiter(self) -> Waiter:
         return _AsyncioWaiter(self, self._loop)
+
+    def seat(self) -> Seat:
+        return self._loop.create_future()
+
+    def wake(self, crowd: Sequence[Seat | Waiter], /) -> None:
+        self.call_soon(_wake_all, crowd)
 
     def call_soon(self, function: Callable[..., object], /, *args: object) -> bool:
         try:
@@ -197,6 +223,9 @@ class _TrioWaiter:
         self.home = home
         self._event = trio.Event()
 
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._event.wait().__await__()
+
     def wait(self) -> Awaitable[None]:
         return self._event.wait()
 
@@ -223,6 +252,12 @@ class _TrioHome:
 
     def waiter(self) -> Waiter:
         return _TrioWaiter(self)
+
+    def seat(self) -> Seat:
+        return _TrioWaiter(self)
+
+    def wake(self, crowd: Sequence[Seat | Waiter], /) -> None:
+        self.call_soon(_wake_all, crowd)
 
     def call_soon(self, function: Callable[..., object], /, *args: object) -> bool:
         import trio

@@ -13,7 +13,7 @@ from aiomsal._token import decode_claims
 from aiomsal.clients.confidential import ConfidentialClient
 from aiomsal.testing import EntraError
 
-from .helpers import GRAPH, Listening, acquire, confidential
+from .helpers import GRAPH, Listening, acquire, confidential, first
 
 if TYPE_CHECKING:
     from aiomsal.testing import Application, FakeClock, FakeEntra
@@ -120,6 +120,16 @@ async def test_nobody_can_sign_an_application_in_so_it_is_never_asked_to(
     assert caught.value.claims == '{"access_token": {}}'
 
 
+class Nowhere(Listening):
+    """A machine that does not know its region."""
+
+    def get(self, url: str, **options: Any) -> Any:
+        response = super().get(url, **options)
+        if "169.254" in url:
+            raise ConnectionError("no such machine")
+        return response
+
+
 @pytest.mark.parametrize("fault", [{"status": 500}, {"status": 503}, {"reset": True}, {"garbage": True}], ids=str)
 async def test_a_passing_failure_is_retried(fault: dict[str, Any], fake_entra: FakeEntra, service: Application) -> None:
     fake_entra.fault("token", times=2, **fault)
@@ -199,8 +209,11 @@ async def test_a_region_is_asked_instead_of_the_world(fake_entra: FakeEntra, ser
 
 
 async def test_the_machine_is_asked_for_its_region_if_told_to(fake_entra: FakeEntra, service: Application) -> None:
-    http_client = Listening(fake_entra)
-    await acquire(confidential(fake_entra, service, azure_region=True, http_client=http_client), GRAPH)
+    http_client = Nowhere(fake_entra)
+    client = confidential(fake_entra, service, azure_region=True, http_client=http_client)
+    await client.prepare(client.request((GRAPH,), {}), first())
+    assert client._desk.gate._strikes == 0, "the authority was there"
+    await acquire(client, GRAPH)
     assert any("169.254" in url for url in http_client.urls)
     assert fake_entra.count("token") == 1, "a machine that does not know its region stops nobody"
 

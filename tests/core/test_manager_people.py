@@ -85,8 +85,10 @@ async def test_a_flight_without_account_that_was_aloft_at_a_sign_in_answers_nobo
         await rig.enrol(BOB)
         later = Call(group, rig.tokens.get, "mail")
         await settle()
+        held = rig.tokens.stats().tokens
         acquisition.land()
     assert later.error.candidates == (ALICE, BOB)
+    assert rig.tokens.stats().tokens == held  # nobody could find it
     assert call.outcome.account == ALICE  # type: ignore[union-attr]
     with pytest.raises(AccountRequired):
         await rig.tokens.get("mail")

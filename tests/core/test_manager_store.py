@@ -191,6 +191,23 @@ def test_a_loop_that_ends_with_an_acquisition_aloft_saves_the_session_and_holds_
     assert len(client.acquisitions) == 1 + stale
 
 
+def test_a_loop_that_ends_while_a_session_is_being_saved_saves_it() -> None:
+    rig = people(store=SharedStore())
+
+    async def short() -> None:
+        await rig.enrol_by_hand(ALICE)
+        parked, _ = rig.tokens._shelf._store.hold("set", "session")  # type: ignore[attr-defined]
+        asyncio.get_running_loop().create_task(rig.tokens.get("mail", account=ALICE))
+        (await rig.parked()).land()
+        await parked.wait()
+
+    async def refresh_token() -> str | None:
+        return rig.client.refresh_token(await rig.session(), ALICE)
+
+    asyncio.run(short())
+    assert asyncio.run(refresh_token()) == "refresh-2"
+
+
 @pytest.mark.parametrize("store", [None, SharedStore])
 async def test_ten_scopes_of_one_user_are_acquired_one_after_another_each_with_the_newest_refresh_token(
     store: Any,

@@ -72,11 +72,6 @@ def without(session: bytes, account: str) -> bytes | None:
     return dump(rest) if rest[ACCOUNT] else None
 
 
-def id_token_of(session: bytes, account: str) -> str:
-    """The last ID token of an account, for an answer that brought none."""
-    return next((str(e["secret"]) for e in read(session)[ID_TOKEN] if e.get("home_account_id") == account), "")
-
-
 def read(session: bytes) -> Entries:
     """The entries of a session; nobody is in one that cannot be read."""
     try:

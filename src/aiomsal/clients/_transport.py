@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from aiomsal._token import decode_claims
 
-from ._exchange import Reply, current
+from ._exchange import Exchange, Reply, current
 from ._redact import SECRET_FIELDS, in_words, scrubbed
 
 if TYPE_CHECKING:
@@ -107,30 +107,27 @@ class Transport:
 
     def _exchange(self, method: str, url: str, params: Any, data: Any, headers: Any) -> Reply:
         exchange = current.get()
-        exchange.trouble = ""
-        if not url.startswith("https://") and not (self._options.imds and method == "GET" and url.startswith(_IMDS)):
+        if self._options.imds and method == "GET" and url.startswith(_IMDS):
+            exchange = Exchange(exchange.cache, exchange.started)  # what the machine says is not the authority's word
+        elif not url.startswith("https://"):
             raise TransportFailure(f"refused to ask {_place(url)}: the authority must be asked by https")
+        exchange.trouble = ""
         headers = {**cast("dict[str, str]", headers or {})}
         headers["client-request-id"] = exchange.correlation_id  # over MSAL's own, which it tells nobody
         headers["return-client-request-id"] = "true"
         failure: TransportFailure | None
         try:
-            response = self._send(method, url, params, data, headers)
-            status, text, fields = (
-                int(response.status_code),
-                response.text,
-                dict(getattr(response, "headers", None) or {}),
-            )
+            reply = _reply(url, self._send(method, url, params, data, headers), data)
         except Exception as error:  # noqa: BLE001 -- requests' own or a foreign client's: none goes further
             exchange.trouble = f"{_place(url)} could not be reached: {_reason(error)}"
             failure = TransportFailure(exchange.trouble)
             failure.__cause__ = in_words(error, where=False)
         else:
-            reply = exchange.reply = _reply(url, status, text, fields, data)
+            exchange.reply = reply
             failure = _unusable(method, reply)
-        if failure is not None:
-            raise failure  # outside of the except clause: the original and its frames hold the request's body
-        return cast("Reply", exchange.reply)
+            if failure is None:
+                return reply
+        raise failure  # outside of the except clause: the original and its frames hold the request's body
 
 
 def _own_client(options: TransportOptions, connections: int) -> Callable[..., HttpResponse]:
@@ -201,7 +198,9 @@ def _body(response: requests.Response, deadline: float) -> str:
     return b"".join(chunks).decode("utf-8", "replace")
 
 
-def _reply(url: str, status: int, text: str, headers: dict[str, str], data: Any) -> Reply:
+def _reply(url: str, response: HttpResponse, data: Any) -> Reply:
+    status, text = int(response.status_code), response.text
+    headers: Mapping[str, str] = getattr(response, "headers", None) or {}  # MSAL's older interface has none
     try:
         parsed: object = json.loads(text)
     except (ValueError, RecursionError):
