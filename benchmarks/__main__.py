@@ -32,7 +32,9 @@ def main() -> int:
         print(f"{report.table()}\n  ({time.perf_counter() - start:.0f} s)\n", flush=True)
     if arguments.json is not None:
         machine = {"python": platform.python_version(), "machine": platform.machine()}
-        rows = {report.name: [{**dataclasses.asdict(row), "holds": row.holds} for row in report.rows] for report in reports}
+        rows = {
+            report.name: [{**dataclasses.asdict(row), "holds": row.holds} for row in report.rows] for report in reports
+        }
         arguments.json.write_text(json.dumps({**machine, "benchmarks": rows}, indent=2) + "\n")
     missed = [row.what for report in reports for row in report.rows if row.holds is False]
     if missed:

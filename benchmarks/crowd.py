@@ -92,16 +92,16 @@ async def _rivals(entra: FakeEntraProcess, application: Application, app: Any) -
         acquire = app.acquire_token_for_client
         for count in (1_000, CROWD):
             scopes = [f"https://crowd{count}.example/.default"]
-            rows += await _rival(entra, "msal in 32 threads", count, lambda s=scopes: loop.run_in_executor(threads, acquire, s))
+            rows += await _rival(
+                entra, "msal in 32 threads", count, lambda s=scopes: loop.run_in_executor(threads, acquire, s)
+            )
     async with azure_credential(entra, application) as credential:
         scope = "https://crowd.example/.default"
         rows += await _rival(entra, "azure-identity.aio", 1_000, lambda: credential.get_token(scope))
     return rows
 
 
-async def _rival(
-    entra: FakeEntraProcess, name: str, count: int, call: Callable[[], Awaitable[object]]
-) -> list[Row]:
+async def _rival(entra: FakeEntraProcess, name: str, count: int, call: Callable[[], Awaitable[object]]) -> list[Row]:
     entra.forget_requests()
     async with Stall() as stall:
         wall = await _timed(call, count)
@@ -133,7 +133,9 @@ async def _failures(entra: FakeEntraProcess, application: Application) -> list[R
         await tokens.get("https://warm.example/.default")
         entra.fault("token", **fault)
         entra.forget_requests()
-        results = await asyncio.gather(*[tokens.get("https://new.example/.default") for _ in range(1_000)], return_exceptions=True)
+        results = await asyncio.gather(
+            *[tokens.get("https://new.example/.default") for _ in range(1_000)], return_exceptions=True
+        )
         assert all(isinstance(result, TokenError) for result in results)
         rows.append(Row(f"1,000 callers {name}: requests", entra.count(TOKEN), "", limit))
         entra.clear_faults()

@@ -86,7 +86,7 @@ def _msal() -> Runs:
     application = entra.add_application()
     app = msal.ConfidentialClientApplication(
         application.client_id,
-        client_credential=application.secret,
+        client_credential=application.client_secret,
         authority=entra.authority(),
         http_client=entra.http_client(),
     )

@@ -30,7 +30,12 @@ def run() -> Report:
 
 
 def _run(environment: dict[str, str]) -> Report:
-    names = {"aiomsal": "aiomsal", "anyio, asyncio": "anyio, asyncio", "msal": "msal", "azure-identity": "azure.identity.aio"}
+    names = {
+        "aiomsal": "aiomsal",
+        "anyio, asyncio": "anyio, asyncio",
+        "msal": "msal",
+        "azure-identity": "azure.identity.aio",
+    }
     times: dict[str, list[float]] = {name: [] for name in names}
     for name in names.values():
         _python(f"import {name}", environment)  # so that every .pyc is there
@@ -39,6 +44,8 @@ def _run(environment: dict[str, str]) -> Report:
             times[name].append(float(_python(PROBE.format(modules), environment)))
     loaded = json.loads(_python(LOADED, environment))
     rows = [Row(f"import {name}", statistics.median(each) * 1000, "ms") for name, each in times.items()]
-    rows.append(Row("import aiomsal / import anyio, asyncio", median_ratio(times["aiomsal"], times["anyio, asyncio"]), "x", 1.3))
+    rows.append(
+        Row("import aiomsal / import anyio, asyncio", median_ratio(times["aiomsal"], times["anyio, asyncio"]), "x", 1.3)
+    )
     rows.append(Row(f"of {', '.join(HEAVY)} loaded", len(loaded), "", 0))
     return Report("imports", "what does `import aiomsal` cost?", tuple(rows))

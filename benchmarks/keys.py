@@ -27,7 +27,9 @@ def run() -> Report:
     """Ours and plain MSAL alternate, each with its own warm connections, against one authority."""
     with authority() as (entra, application):
         rows = asyncio.run(_run(entra, application))
-    return Report("keys", f"{KEYS:,} distinct cold keys, {LATENCY * 1e3:.0f} ms authority, {THREADS} threads", tuple(rows))
+    return Report(
+        "keys", f"{KEYS:,} distinct cold keys, {LATENCY * 1e3:.0f} ms authority, {THREADS} threads", tuple(rows)
+    )
 
 
 async def _run(entra: FakeEntraProcess, application: Application) -> list[Row]:
@@ -43,7 +45,9 @@ async def _run(entra: FakeEntraProcess, application: Application) -> list[Row]:
 
         async def msal(count: int) -> None:
             scopes = [f"https://msal{next(numbers)}.example/.default" for _ in range(count)]
-            await asyncio.gather(*[loop.run_in_executor(threads, app.acquire_token_for_client, [scope]) for scope in scopes])
+            await asyncio.gather(
+                *[loop.run_in_executor(threads, app.acquire_token_for_client, [scope]) for scope in scopes]
+            )
 
         await ours(2 * THREADS)
         await msal(2 * THREADS)
@@ -61,7 +65,10 @@ async def _run(entra: FakeEntraProcess, application: Application) -> list[Row]:
     worse = statistics.median(a / b for a, b in zip(stalls["aiomsal"], stalls["msal"], strict=True))
     return [
         *(Row(f"{name}: wall", statistics.median(each) * 1e3, "ms") for name, each in walls.items()),
-        *(Row(f"{name}: loop stall, 99th percentile", statistics.median(each) * 1e3, "ms") for name, each in stalls.items()),
+        *(
+            Row(f"{name}: loop stall, 99th percentile", statistics.median(each) * 1e3, "ms")
+            for name, each in stalls.items()
+        ),
         Row("wall / plain MSAL", ratio, "x", 1.25),
         Row("loop stall p99 / plain MSAL", worse, "x", 1),
     ]

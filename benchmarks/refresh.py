@@ -26,7 +26,9 @@ def run() -> Report:
     """A caller has waited who was not served within half the authority's latency."""
     with authority() as (entra, application):
         rows = asyncio.run(_run(entra, application))
-    return Report("refresh", f"of {CALLERS:,} callers past refresh_at, who waits for {LATENCY * 1e3:.0f} ms?", tuple(rows))
+    return Report(
+        "refresh", f"of {CALLERS:,} callers past refresh_at, who waits for {LATENCY * 1e3:.0f} ms?", tuple(rows)
+    )
 
 
 async def _run(entra: FakeEntraProcess, application: Application) -> list[Row]:

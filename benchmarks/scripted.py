@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from aiomsal import Account, TokenManager
@@ -41,12 +42,13 @@ class ForgetfulOfUsers(ScriptedUserClient):
 
 
 def user(home_account_id: str) -> Account:
-    tenant = home_account_id.rpartition(".")[2]
+    tenant = sys.intern(home_account_id.rpartition(".")[2])  # as our clients do: users share their tenant
     return Account(home_account_id, "login.microsoftonline.com", f"{home_account_id[:8]}@example.com", tenant)
 
 
 def _land(acquisition: ScriptedAcquisition) -> None:
-    acquisition.land(f"{TEXT}{acquisition.number}")
+    home_account_id = acquisition.request.account
+    acquisition.land(f"{TEXT}{acquisition.number}", account=user(home_account_id) if home_account_id else None)
 
 
 def application() -> TokenManager:

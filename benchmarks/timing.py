@@ -26,7 +26,9 @@ def loop_of(statement: str, **names: Any) -> Callable[[int], Awaitable[float]]:
     return namespace["run"]  # type: ignore[no-any-return]
 
 
-async def interleaved(runs: dict[str, tuple[Callable[[int], Awaitable[float]], int]], rounds: int) -> dict[str, list[float]]:
+async def interleaved(
+    runs: dict[str, tuple[Callable[[int], Awaitable[float]], int]], rounds: int
+) -> dict[str, list[float]]:
     """Run each contender once a round, so that whatever slows the machine slows all of them; seconds by name."""
     seen: dict[str, list[float]] = {name: [] for name in runs}
     for run, n in runs.values():  # one round to warm up

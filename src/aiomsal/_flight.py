@@ -49,9 +49,7 @@ class Flight(Generic[T]):
         self.key = key
         self.home = home
         self.owned = owned
-        self.passengers: dict[
-            Seat | Waiter, Home
-        ] = {}  # leaving costs the same from either end
+        self.passengers: dict[Seat | Waiter, Home] = {}  # leaving costs the same from either end
         self.landed = False
         self.result: tuple[T] | None = None
         self.error: BaseException | None = None

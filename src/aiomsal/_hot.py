@@ -30,26 +30,43 @@ class Held:
     Invariant, also for a reader in another thread: where `since <= now < fresh_until`, `token` may be handed out.
     """
 
-    __slots__ = ("aliases", "fresh_until", "number", "request", "since", "token", "usable_until", "used")
+    __slots__ = ("_leeway", "aliases", "fresh_until", "number", "request", "since", "token", "used")
 
     def __init__(self, request: TokenRequest, token: Token) -> None:
         self.request = request
         self.token = token
         self.number = 0
         """That of the flight which brought the token: one launched later wins."""
-        self.since = NEVER
-        self.fresh_until = NEVER
-        self.usable_until = NEVER
         self.used = False
         self.aliases: tuple[Hashable, ...] = ()
+        """The keys it is found by, but for its scopes alone."""
+        self.kill()
+
+    @property
+    def usable_until(self) -> float:
+        """The last moment at which the token may be handed out."""
+        return self.token.expires_at - self._leeway
 
     def usable(self, now: float) -> bool:
-        """Whether the token may still be handed out, though it may be time to refresh it."""
-        return self.since <= now < self.usable_until
+        """Whether the token may still be handed out, though it may be time to refresh it.
+
+        A clock that has gone back by less than the leeway is believed: the expiry was that much ahead.
+        """
+        return self.token.obtained_at - self._leeway <= now < self.usable_until
+
+    def date(self, token: Token, number: int, leeway: float) -> None:
+        """Hold another token. Its own dates are shared, not copied: there may be 100,000 of us."""
+        self.kill()  # a reader sees the old token with no date, or the new one with the old or new dates
+        self.token = token
+        self.number = number
+        self._leeway = leeway
+        self.since = token.obtained_at
+        self.fresh_until = token.refresh_at
 
     def kill(self) -> None:
         """Never hand it out again; whoever still has a reference has to look anew."""
-        self.fresh_until = self.usable_until = NEVER
+        self._leeway = math.inf
+        self.fresh_until = NEVER
         self.since = math.inf  # should another thread be about to write one of the others
 
     def postpone(self, now: float, pause: float) -> None:
@@ -102,14 +119,18 @@ class HotTokens:
 
     def alias(self, held: Held, key: Hashable) -> None:
         """Find what is held under this key too."""
-        if key not in held.aliases and len(held.aliases) < ALIASES and self._held.get(held.request) is held:
+        if self._held.get(held.request) is not held:
+            return
+        if key == held.request.scopes:
+            self.aliases[held.request.scopes] = held
+        elif key not in held.aliases and len(held.aliases) < ALIASES:
             held.aliases += (key,)
             self.aliases[key] = held
 
     def drop(self, held: Held) -> None:
         """Hold it no longer."""
         held.kill()
-        for key in held.aliases:
+        for key in (held.request.scopes, *held.aliases):
             if self.aliases.get(key) is held:
                 del self.aliases[key]
         held.aliases = ()
@@ -145,16 +166,10 @@ class HotTokens:
         if not expires_at - now <= TEN_YEARS:  # NaN too
             logger.warning("a token said to live for more than ten years is held for an hour")
             expires_at = now + UNBELIEVABLE_LIFE
-        life = max(expires_at - token.obtained_at, 0.0)
+        leeway = min(self._leeway, max(expires_at - token.obtained_at, 0.0) / 10)
         refresh_at = self._refresh_at(token, expires_at)
-        if expires_at != token.expires_at or refresh_at != token.refresh_at:
-            token = dataclasses.replace(token, expires_at=expires_at, refresh_at=refresh_at)
-        held.kill()  # a reader sees the old token with no date, or the new one with the old or new dates
-        held.token = token
-        held.number = number
-        held.since = token.obtained_at - min(self._leeway, life / 10)
-        held.usable_until = expires_at - min(self._leeway, life / 10)
-        held.fresh_until = min(held.usable_until, refresh_at - self._random() * self._jitter(token, refresh_at))
+        refresh_at = min(expires_at - leeway, refresh_at - self._random() * self._jitter(token, refresh_at))
+        held.date(dataclasses.replace(token, expires_at=expires_at, refresh_at=refresh_at), number, leeway)
 
     def _make_room(self, held: Held, now: float) -> None:
         """Put a new entry into the ring, in the place of another if it is full."""

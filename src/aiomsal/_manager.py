@@ -274,7 +274,9 @@ class TokenManager:
             return None
         return None if rejected is not None and held.token.value == rejected.value else held
 
-    def _at_hand(self, request: TokenRequest, rejected: Token | None, call: Hashable | None = None) -> Token | None:
+    def _at_hand(
+        self, request: TokenRequest, rejected: Token | None, call: tuple[object, ...] | None = None
+    ) -> Token | None:
         """The token held, if this caller can use it: the long way of those who need not wait.
 
         A call that came this way is remembered, so that the next one like it finds the short way.
@@ -284,7 +286,7 @@ class TokenManager:
         held.used = True
         if call is not None:
             with self._flights.guard():
-                self._hot.alias(held, call)
+                self._hot.alias(held, _sharing(call, held.request.scopes))
         if self._clock() >= held.fresh_until:
             timeout = self._acquire_timeout
             self._flights.launch(held.request, self._refresh, held, look=self._look_again, timeout=timeout)
@@ -506,6 +508,13 @@ def _signed_in(request: TokenRequest, acquired: Acquired) -> str:
             "another account signed in than the one asked for: sign in again, with that account", code="wrong_account"
         )
     return account.home_account_id
+
+
+def _sharing(call: tuple[object, ...], scopes: tuple[str, ...]) -> tuple[object, ...]:
+    """The same call, with the request's own tuple of scopes: one less for each token held."""
+    if call == scopes:
+        return scopes
+    return (KEYWORDS, scopes, *call[2:]) if call[:2] == (KEYWORDS, scopes) else call
 
 
 def _same(token: Token, other: Token) -> bool:

@@ -134,7 +134,7 @@ class Desk:
                 await process.gate.admit(Attempt(number, failure, deadline))
             try:
                 return await _clean(_abandonable, process.threads.submit(copy_context().run, work))
-            except (AuthorityUnavailable, Throttled) as error:
+            except (AuthorityUnavailable, Throttled) as error:  # whether to try again is the gate's to say
                 failure, number = error, number + 1
 
     def _here(self) -> _Process:

@@ -2,6 +2,14 @@
 
 All of it waits on the event loop, before lock and thread: a worker thread never sleeps, and a dead authority occupies
 none.
+
+Retried is what brought no answer, or one that says "later": a connection refused, broken or silent, a 5xx, a 408, a
+429. Any other answer is an answer, be it one that nobody can read, and the same question would get it again.
+
+A request that may have arrived before its connection broke is repeated too. An application's own does nothing but
+issue a token. A refresh token may have been used up by it, and its successor lost with the answer; then the old one is
+all there is, and the next call would send it as well. Authorities that rotate allow for that, for a while: the sooner
+the better. (Codes that work once are not asked for here.)
 """
 
 from __future__ import annotations
@@ -27,12 +35,21 @@ FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 8.0
 """Seconds; the wait is drawn from zero to this ("full jitter"), so that those who failed together do not return so."""
 UNASKED_PAUSE: Final = 5.0
 """Seconds of patience after a 429 that does not say how many."""
+REQUEST_TIMEOUT: Final = 408
+"""The one 4xx besides 429 that asks for the request once more (RFC 9110 section 15.5.9)."""
 STRIKES: Final = 5
 """How many requests in a row find nobody before the breaker opens."""
 FIRST_PROBE, LONGEST_PROBE = 5.0, 60.0
 """Seconds until a probe; doubled each time a probe finds nobody."""
 PROBE_TAKES: Final = 30.0
 """Seconds after which a probe that was not heard of counts as lost (its flight may have been cancelled)."""
+
+
+def may_pass(failure: TokenError) -> bool:
+    """Whether the same request may fare better in a while."""
+    if isinstance(failure, AuthorityUnavailable):
+        return failure.status is None or failure.status == REQUEST_TIMEOUT or failure.status >= 500
+    return isinstance(failure, Throttled)
 
 
 class Gate:
@@ -71,7 +88,7 @@ class Gate:
         """
         failure, backoff = attempt.failure, 0.0
         if failure is not None:
-            if not isinstance(failure, Throttled | AuthorityUnavailable) or attempt.number >= ATTEMPTS:
+            if attempt.number >= ATTEMPTS or not may_pass(failure):
                 raise failure
             backoff = self._random() * min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (attempt.number - 1))
         while True:

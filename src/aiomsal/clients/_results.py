@@ -17,6 +17,7 @@ from aiomsal._errors import (
 )
 from aiomsal._token import Account, Token, decode_claims
 
+from ._gate import REQUEST_TIMEOUT
 from ._redact import scrubbed
 from ._transport import TransportFailure
 
@@ -116,7 +117,7 @@ def error_of(result: Mapping[str, Any], exchange: Exchange, request: TokenReques
     }
     if status == 429:
         return throttled(description, exchange, **details)
-    if (status is not None and status >= 500) or code == "temporarily_unavailable":
+    if (status is not None and (status >= 500 or status == REQUEST_TIMEOUT)) or code == "temporarily_unavailable":
         return AuthorityUnavailable(description, status=status, **details)
     if code in _WRONG_CLIENT or _WRONG_CREDENTIAL.intersection(numbers):
         return InvalidClient(description, **details)

@@ -140,17 +140,16 @@ class PublicClient:
         return f"public/{self._settings.authority.realm}/{self._settings.client_id}"
 
     async def prepare(self, request: TokenRequest, attempt: Attempt, /) -> None:
-        """See `TokenClient.prepare`.
-
-        Also for a refresh token of which nobody knows whether it was used up: if its answer was lost, the old one is
-        all there is, and the next call would send it as well. Authorities that rotate allow for that, for a while:
-        the sooner the better.
-        """
+        """See `TokenClient.prepare`."""
         await self._desk.gate.admit(attempt)
         await self._desk.open(request.authority, attempt.deadline)
 
     async def acquire(self, request: TokenRequest, session: bytes | None, /) -> Acquired:
-        """See `TokenClient.acquire`: by refresh token."""
+        """See `TokenClient.acquire`: by refresh token.
+
+        Without a session it raises `AccountRequired` at once, needs no `prepare` before it, and uses neither thread
+        nor network: that nobody has signed in is known offline too.
+        """
         account = _chosen(request, () if session is None else accounts_of(session))
         assert session is not None, "somebody is in it"
 
