@@ -10,8 +10,10 @@ import platform
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks.report import Report
+if TYPE_CHECKING:
+    from benchmarks.report import Report
 
 NAMES = ("hot", "crowd", "leave", "refresh", "keys", "memory", "imports")
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ROUNDS = 9
 CROWD = 10_000
-TOKEN = "token.client_credentials"  # noqa: S105 -- a kind of request
+TOKEN = "token.client_credentials"  # a kind of request
 
 
 def run() -> Report:

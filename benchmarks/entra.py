@@ -37,7 +37,7 @@ def our_client(entra: FakeEntraProcess, application: Application, **options: Any
 
 def msal_application(entra: FakeEntraProcess, application: Application, connections: int = 32) -> Any:
     """MSAL as it comes, with an HTTP session that keeps enough connections for its threads."""
-    import msal  # noqa: PLC0415 -- a rival
+    import msal  # a rival
 
     session = requests.Session()
     session.verify = entra.ca_file
@@ -55,7 +55,7 @@ def msal_application(entra: FakeEntraProcess, application: Application, connecti
 @contextlib.asynccontextmanager
 async def azure_credential(entra: FakeEntraProcess, application: Application) -> AsyncIterator[Any]:
     """azure-identity's asynchronous credential, over aiohttp."""
-    from azure.identity.aio import ClientSecretCredential  # noqa: PLC0415 -- a rival
+    from azure.identity.aio import ClientSecretCredential  # a rival
 
     credential = ClientSecretCredential(
         entra.tenant_id,

@@ -65,8 +65,8 @@ async def _ours() -> Runs:
     async def floor(scope: str) -> Any:
         return held[scope]
 
-    order = random.Random(1).choices(scopes, k=MANY)  # noqa: S311 -- an order to read in
-    ten = random.Random(1).choices(scopes[:10], k=MANY)  # noqa: S311 -- as above
+    order = random.Random(1).choices(scopes, k=MANY)  # an order to read in
+    ten = random.Random(1).choices(scopes[:10], k=MANY)  # as above
     names = {"scope": SCOPE, "account": account, "get": tokens.get, "many": many.get}
     return {
         "floor": (loop_of("await floor(scope)", floor=floor, scope=SCOPE), 20_000),
@@ -80,7 +80,7 @@ async def _ours() -> Runs:
 
 
 def _msal() -> Runs:
-    import msal  # noqa: PLC0415 -- a rival
+    import msal  # a rival
 
     entra = FakeEntra()
     application = entra.add_application()
@@ -116,10 +116,10 @@ def _azure_identity() -> Runs:
 
 def _credential(count: int) -> Any:
     """A credential with so many tokens in its cache; put there directly, for by its own means it takes minutes."""
-    from azure.identity.aio import ClientSecretCredential  # noqa: PLC0415 -- a rival
+    from azure.identity.aio import ClientSecretCredential  # a rival
 
     credential = ClientSecretCredential("tenant", "client", "not a secret")
-    cache = credential._client._get_cache()  # noqa: SLF001 -- there is no public way in
+    cache = credential._client._get_cache()  # there is no public way in
     for number in range(count):
         scope = SCOPE if number == count // 2 else f"https://resource{number}.example/.default"
         cache.add(

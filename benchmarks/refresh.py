@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CALLERS = 1_000
 LATENCY = 0.2
 SCOPE = "https://graph.microsoft.com/.default"
-TOKEN = "token.client_credentials"  # noqa: S105 -- a kind of request
+TOKEN = "token.client_credentials"  # a kind of request
 
 
 def run() -> Report:

@@ -55,6 +55,6 @@ def median_ratio(ours: Iterable[float], theirs: Iterable[float]) -> float:
 
 
 def _number(value: float) -> str:
-    if value == int(value) and abs(value) < 1e9:  # noqa: PLR2004 -- beyond it a float's digits are noise
+    if value == int(value) and abs(value) < 1e9:  # beyond it a float's digits are noise
         return f"{int(value):,}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"  # noqa: PLR2004 -- four digits are enough
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"  # four digits are enough

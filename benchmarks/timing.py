@@ -6,7 +6,7 @@ import asyncio
 import gc
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ def loop_of(statement: str, **names: Any) -> Callable[[int], Awaitable[float]]:
         "    return (clock() - start) / n\n"
     )
     namespace = {**names, "clock": time.perf_counter}
-    exec(source, namespace)  # noqa: S102 -- a constant of ours; it spares every rival the same call and lookup
+    exec(source, namespace)  # a constant of ours; it spares every rival the same call and lookup
     return namespace["run"]  # type: ignore[no-any-return]
 
 
@@ -45,7 +45,7 @@ async def interleaved(
 
 
 class Stall:
-    """The gaps between the turns of an event loop, felt by a task that wants every turn: `async with Stall() as stall`."""
+    """The gaps between the turns of a loop, felt by a task that wants every turn: `async with Stall() as stall`."""
 
     def __init__(self) -> None:
         self.gaps: list[float] = []
@@ -69,7 +69,7 @@ class Stall:
             self.gaps.append(max(0.0, now - before - 0.001))
             before = now
 
-    async def __aenter__(self) -> Stall:
+    async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._feel())
         await asyncio.sleep(0)
         return self

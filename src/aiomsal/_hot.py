@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterator, Sequence
 
     from ._token import Token, TokenRequest
 
@@ -18,6 +18,9 @@ NEVER: Final = -math.inf
 TEN_YEARS: Final = 10 * 365.25 * 86_400
 UNBELIEVABLE_LIFE: Final = 3600.0
 """How long a token is held whose lifetime cannot be believed: the platform's usual hour, so that nothing storms."""
+A_MINUTE: Final = 60.0
+MOST_MOMENTS: Final = 10_000
+"""How many seconds are shared, at most."""
 CHANCES: Final = 8
 """How many entries an eviction looks at, at most."""
 ALIASES: Final = 4
@@ -27,10 +30,11 @@ ALIASES: Final = 4
 class Held:
     """One request's token in memory. It is written in place, so that whoever has found it once need not look again.
 
-    Invariant, also for a reader in another thread: where `since <= now < fresh_until`, `token` may be handed out.
+    Invariant, also for a reader in another thread: before `fresh_until`, `token` may be handed out, unless the clock
+    has gone back (`HotTokens.since`).
     """
 
-    __slots__ = ("_leeway", "aliases", "fresh_until", "number", "request", "since", "token", "used")
+    __slots__ = ("_leeway", "aliases", "fresh_until", "number", "request", "token", "used")
 
     def __init__(self, request: TokenRequest, token: Token) -> None:
         self.request = request
@@ -39,7 +43,7 @@ class Held:
         """That of the flight which brought the token: one launched later wins."""
         self.used = False
         self.aliases: tuple[Hashable, ...] = ()
-        """The keys it is found by, but for its scopes alone."""
+        """The keys it is found by, but for a single scope."""
         self.kill()
 
     @property
@@ -60,14 +64,12 @@ class Held:
         self.token = token
         self.number = number
         self._leeway = leeway
-        self.since = token.obtained_at
         self.fresh_until = token.refresh_at
 
     def kill(self) -> None:
         """Never hand it out again; whoever still has a reference has to look anew."""
         self._leeway = math.inf
         self.fresh_until = NEVER
-        self.since = math.inf  # should another thread be about to write one of the others
 
     def postpone(self, now: float, pause: float) -> None:
         """Let callers have the old token for a while before one of them tries to refresh it again."""
@@ -92,7 +94,10 @@ class HotTokens:
         self._held: dict[TokenRequest, Held] = {}
         self._ring: list[Held] = []  # every entry of _held, and those dropped since the hand last came by
         self._hand = 0
+        self._moments: dict[float, float] = {}
         self.aliases: dict[Hashable, Held] = {}
+        self.since = NEVER
+        """Nothing held was obtained later: an earlier now is a clock that has gone back."""
         self.evicted = 0
 
     def __len__(self) -> int:
@@ -105,24 +110,29 @@ class HotTokens:
         """What is held for a request, usable or not."""
         return self._held.get(request)
 
-    def put(self, request: TokenRequest, token: Token, number: int, now: float) -> Held:
-        """Hold a token, unless one is held that a later flight brought; what is held then."""
-        held = self._held.get(request)
-        if held is None:
-            held = Held(request, token)
-            self._make_room(held, now)
-            self._held[request] = held
-        elif number < held.number:
-            return held
-        self._date(held, token, number, now)
-        return held
+    def put(self, requests: Sequence[TokenRequest], token: Token, number: int, now: float) -> Token:
+        """Hold a token for each of these requests, unless one is held that a later flight brought.
+
+        Returns the token with the dates it has here: until when it is fresh is each reader's own.
+        """
+        token, leeway = self._dated(token, now)
+        for request in requests:
+            held = self._held.get(request)
+            if held is None:
+                held = Held(request, token)
+                self._make_room(held, now)
+                self._held[request] = held
+            if number >= held.number:
+                held.date(token, number, leeway)
+        self.since = max(self.since, token.obtained_at)
+        return token
 
     def alias(self, held: Held, key: Hashable) -> None:
         """Find what is held under this key too."""
         if self._held.get(held.request) is not held:
             return
-        if key == held.request.scopes:
-            self.aliases[held.request.scopes] = held
+        if (key,) == held.request.scopes:
+            self.aliases[held.request.scopes[0]] = held
         elif key not in held.aliases and len(held.aliases) < ALIASES:
             held.aliases += (key,)
             self.aliases[key] = held
@@ -130,12 +140,19 @@ class HotTokens:
     def drop(self, held: Held) -> None:
         """Hold it no longer."""
         held.kill()
-        for key in (held.request.scopes, *held.aliases):
+        for key in (*held.request.scopes[:1], *held.aliases):
             if self.aliases.get(key) is held:
                 del self.aliases[key]
         held.aliases = ()
         if self._held.get(held.request) is held:
             del self._held[held.request]
+
+    def rewind(self, now: float) -> None:
+        """The clock has gone back to now: drop what it says was obtained in the future."""
+        for held in self:
+            if held.token.obtained_at > now and not held.usable(now):
+                self.drop(held)
+        self.since = now
 
     def accepts(self, token: Token, now: float, *, fresh: bool) -> bool:
         """Whether a token from elsewhere can be trusted, and is usable; with `fresh`, not due for a refresh either."""
@@ -161,7 +178,8 @@ class HotTokens:
         """How much earlier a reader may refresh, at most."""
         return min(self._refresh_ahead, max(refresh_at - token.obtained_at, 0.0)) / 10
 
-    def _date(self, held: Held, token: Token, number: int, now: float) -> None:
+    def _dated(self, token: Token, now: float) -> tuple[Token, float]:
+        """The token with an expiry that can be believed and the time at which to refresh it, and its leeway."""
         expires_at = token.expires_at
         if not expires_at - now <= TEN_YEARS:  # NaN too
             logger.warning("a token said to live for more than ten years is held for an hour")
@@ -169,7 +187,16 @@ class HotTokens:
         leeway = min(self._leeway, max(expires_at - token.obtained_at, 0.0) / 10)
         refresh_at = self._refresh_at(token, expires_at)
         refresh_at = min(expires_at - leeway, refresh_at - self._random() * self._jitter(token, refresh_at))
-        held.date(dataclasses.replace(token, expires_at=expires_at, refresh_at=refresh_at), number, leeway)
+        if refresh_at - token.obtained_at > A_MINUTE:
+            refresh_at = self._moment(refresh_at)
+        return dataclasses.replace(token, expires_at=expires_at, refresh_at=refresh_at), leeway
+
+    def _moment(self, time: float) -> float:
+        """The whole second before a time, as an object that many tokens share: what is read at random stays in cache."""
+        if len(self._moments) >= MOST_MOMENTS:
+            self._moments.clear()
+        second = float(math.floor(time))
+        return self._moments.setdefault(second, second)
 
     def _make_room(self, held: Held, now: float) -> None:
         """Put a new entry into the ring, in the place of another if it is full."""

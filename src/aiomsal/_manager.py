@@ -142,7 +142,7 @@ class TokenManager:
             TokenError: whatever else kept the token away.
         """
         if not options:
-            call: tuple[object, ...] | None = scopes
+            call: Hashable = scopes[0] if len(scopes) == 1 else (KEYWORDS, scopes)
         elif len(options) == 1 and "account" in options:  # as every call for a user has it: 60 ns less than below
             call = (KEYWORDS, scopes, options["account"])
         else:
@@ -151,7 +151,7 @@ class TokenManager:
             held = self._aliases.get(call)
         except TypeError:  # a part that cannot be hashed: a wrong one is told below, a right one has no alias
             held = call = None
-        if held is not None and held.since <= self._clock() < held.fresh_until:
+        if held is not None and self._hot.since <= self._clock() < held.fresh_until:
             held.used = True
             return held.token
         request, rejected = held.request if held is not None else self._requests.get(call), None
@@ -274,20 +274,22 @@ class TokenManager:
             return None
         return None if rejected is not None and held.token.value == rejected.value else held
 
-    def _at_hand(
-        self, request: TokenRequest, rejected: Token | None, call: tuple[object, ...] | None = None
-    ) -> Token | None:
+    def _at_hand(self, request: TokenRequest, rejected: Token | None, call: Hashable = None) -> Token | None:
         """The token held, if this caller can use it: the long way of those who need not wait.
 
         A call that came this way is remembered, so that the next one like it finds the short way.
         """
+        now = self._clock()
+        if now < self._hot.since:
+            with self._flights.guard():
+                self._hot.rewind(now)
         if (held := self._look(request, rejected)) is None:
             return None
         held.used = True
         if call is not None:
             with self._flights.guard():
                 self._hot.alias(held, _sharing(call, held.request.scopes))
-        if self._clock() >= held.fresh_until:
+        if now >= held.fresh_until:
             timeout = self._acquire_timeout
             self._flights.launch(held.request, self._refresh, held, look=self._look_again, timeout=timeout)
         return held.token
@@ -356,7 +358,8 @@ class TokenManager:
         finally:
             now = self._clock()
             if held.token is old or held.fresh_until <= now:  # not one that came meanwhile and is fresh
-                held.postpone(now, pause)
+                with self._flights.guard():
+                    held.postpone(now, pause)
 
     async def _fly(self, request: TokenRequest, rejected: Token | None, *, stale: bool = False) -> Token:
         number = next(self._numbers)
@@ -400,8 +403,7 @@ class TokenManager:
         with self._flights.guard():
             if self._closed or generation != self._sessions.generation:  # on another loop, in this very moment
                 return token
-            held, *_ = [self._hot.put(each, token, number, now) for each in requests]
-        return held.token if held.number == number else token
+            return self._hot.put(requests, token, number, now)
 
     async def _ask(
         self,
@@ -474,11 +476,12 @@ class TokenManager:
 class _Source:
     """A request, checked once, with the place where its token is held."""
 
-    __slots__ = ("_clock", "_manager", "_request", "held")
+    __slots__ = ("_clock", "_hot", "_manager", "_request", "held")
 
     def __init__(self, manager: TokenManager, request: TokenRequest) -> None:
         self._manager = manager
         self._clock = manager._clock
+        self._hot = manager._hot
         self._request = request
         self.held = Held(request, Token("", 0.0, 0.0))
 
@@ -488,7 +491,7 @@ class _Source:
     async def get(self) -> Token:
         """As `TokenManager.get` with the scopes and keywords this source was made for."""
         held = self.held
-        if held.since <= self._clock() < held.fresh_until:
+        if self._hot.since <= self._clock() < held.fresh_until:
             held.used = True
             return held.token
         return await self._manager._from_source(self, self._request)
@@ -510,11 +513,11 @@ def _signed_in(request: TokenRequest, acquired: Acquired) -> str:
     return account.home_account_id
 
 
-def _sharing(call: tuple[object, ...], scopes: tuple[str, ...]) -> tuple[object, ...]:
+def _sharing(call: Hashable, scopes: tuple[str, ...]) -> Hashable:
     """The same call, with the request's own tuple of scopes: one less for each token held."""
-    if call == scopes:
-        return scopes
-    return (KEYWORDS, scopes, *call[2:]) if call[:2] == (KEYWORDS, scopes) else call
+    if isinstance(call, tuple) and call[1] == scopes:
+        return KEYWORDS, scopes, *call[2:]
+    return call
 
 
 def _same(token: Token, other: Token) -> bool:

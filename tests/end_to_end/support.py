@@ -34,6 +34,8 @@ class House:
         self.entra = entra
         self.server = server
         self.clock = clock
+        entra.add_user(ANN)
+        entra.add_user(BEN)
         self.slept: list[float] = []
         """What the gates of the clients have slept, in seconds."""
 
@@ -46,8 +48,6 @@ class House:
 
     def program(self, person: Person | None = None, *, app: Application | None = None, **options: Any) -> TokenManager:
         """The manager of a public client, whose users are Ann and Ben."""
-        self.entra.add_user(ANN)
-        self.entra.add_user(BEN)
         app = app or self.entra.add_application(public=True)
         sign_in = None if person is None else DeviceCode(person.told, sleep=person.sleep, clock=self.clock)
         client = PublicClient(app.client_id, sign_in=sign_in, **self.common((5.0, 10.0)))

@@ -161,7 +161,7 @@ async def test_a_leader_who_leaves_changes_nothing_for_the_others(leave: Any, ot
         ({"error": EntraError(7000215)}, InvalidClient, 1),
         ({"error": EntraError(70011)}, AuthorityError, 1),
         ({"error": EntraError(50076)}, AuthorityError, 1),
-        ({"status": 400}, AuthorityError, 1),
+        ({"status": 400}, AuthorityUnavailable, 1),
         ({"garbage": True}, AuthorityUnavailable, 1),
         ({"status": 503}, AuthorityUnavailable, 3),
         ({"status": 500}, AuthorityUnavailable, 3),
@@ -255,9 +255,9 @@ async def test_passengers_of_a_request_that_hangs_are_let_go(house: House) -> No
     assert {(type(outcome), outcome.code) for outcome in outcomes} == {(AuthorityUnavailable, "timeout")}
     assert (house.entra.count("token"), tokens.stats().flights) == (1, 0)
     house.entra.clear_faults()
-    await until(lambda: house.entra.requests[-1].status == 200)
+    await until(lambda: tokens.stats().tokens == 1)  # its answer came late, and is not thrown away
     one_token(await crowd(50, tokens.get, GRAPH))
-    assert house.entra.count("token") <= 2
+    assert house.entra.count("token") == 1
 
 
 async def test_the_http_timeout_ends_a_request_that_hangs(house: House) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -39,7 +37,7 @@ def demo(scenes: Sequence[Scene] = SCENES, *, make_entra: Callable[[], FakeEntra
     try:
         with _undisturbed():
             try:
-                _start(entra)
+                entra.start()
             except (OSError, RuntimeError) as error:
                 print(f"aiomsal demo: the fake authority could not be started: {error}", file=sys.stderr)
                 return UNABLE
@@ -96,18 +94,6 @@ def _conclude(screen: Screen, played: Sequence[tuple[str, tuple[Figure, ...]]], 
         "repository, `python -m benchmarks` measures them with care.",
     )
     return BROKEN if broken else KEPT
-
-
-def _start(entra: FakeEntraProcess) -> None:
-    """Start the authority, deaf to Ctrl-C, which a terminal sends to it too: we end it."""
-    if threading.current_thread() is not threading.main_thread():
-        entra.start()
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        entra.start()
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

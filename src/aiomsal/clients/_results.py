@@ -15,16 +15,17 @@ from aiomsal._errors import (
     Throttled,
     TokenError,
 )
-from aiomsal._token import Account, Token, decode_claims
+from aiomsal._token import Token, decode_claims
 
 from ._gate import REQUEST_TIMEOUT
 from ._redact import scrubbed
+from ._shared import shared, shared_account, shared_scopes
 from ._transport import TransportFailure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aiomsal._token import TokenRequest
+    from aiomsal._token import Account, TokenRequest
 
     from ._exchange import Exchange
 
@@ -92,9 +93,9 @@ def token_of(exchange: Exchange, request: TokenRequest, *, tenant_id: str, accou
         refresh_at=refresh_at,
         obtained_at=exchange.answered,
         token_type=_token_type(body.get("token_type")),
-        scopes=tuple(sorted(set(granted.split()))) or request.scopes,
+        scopes=_granted(granted, request),
         account=account,
-        tenant_id=str(decode_claims(id_token).get("tid") or tenant_id),
+        tenant_id=shared(str(decode_claims(id_token).get("tid") or tenant_id)),
         correlation_id=exchange.correlation_id,
         id_token=id_token,
     )
@@ -169,7 +170,7 @@ def account_of(exchange: Exchange, environment: str, tenant_id: str) -> Account 
     if not home:
         return None
     username = str(claims.get("preferred_username") or claims.get("upn") or "")
-    return Account(home, environment, username, str(claims.get("tid") or tenant_id))
+    return shared_account(home, environment, username, str(claims.get("tid") or tenant_id))
 
 
 def _lifetime(body: Mapping[str, Any], exchange: Exchange) -> float:
@@ -195,7 +196,12 @@ def _seconds(value: object) -> float | None:
 
 
 def _token_type(value: object) -> str:
-    return "Bearer" if not isinstance(value, str) or value.lower() == "bearer" else value
+    return "Bearer" if not isinstance(value, str) or value.lower() == "bearer" else shared(value)
+
+
+def _granted(granted: str, request: TokenRequest) -> tuple[str, ...]:
+    scopes = shared_scopes(granted)
+    return request.scopes if not scopes or scopes == request.scopes else scopes
 
 
 def _numbers(value: object) -> tuple[int, ...]:

@@ -7,9 +7,12 @@ so that equal sessions are equal bytes. No access token is ever in it.
 from __future__ import annotations
 
 import json
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from aiomsal._token import Account
+from ._shared import shared_account
+
+if TYPE_CHECKING:
+    from aiomsal._token import Account
 
 Entry = dict[str, Any]
 Entries = dict[str, list[Entry]]
@@ -40,7 +43,7 @@ def accounts_of(session: bytes) -> tuple[Account, ...]:
     """Who is in a session: each home account once."""
     found: dict[str, Account] = {}
     for entry in read(session)[ACCOUNT]:
-        account = Account(
+        account = shared_account(
             str(entry["home_account_id"]),
             str(entry.get("environment") or ""),
             str(entry.get("username") or ""),

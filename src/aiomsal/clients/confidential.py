@@ -108,6 +108,15 @@ class ConfidentialClient:
             azure_region=azure_region,
             threads=checked_threads(threads),
         )
+        authority, extra = self._settings.authority, dict[str, str]()
+        if azure_region is not None:
+            extra["azure_region"] = str(azure_region)
+        if authority.oidc:
+            extra["oidc"] = "1"
+        capabilities = self._settings.capabilities
+        self._constant: Final = self._settings.client_id, authority.url, capabilities, tuple(sorted(extra.items()))
+        self._in_shared_tenant: Final = not authority.oidc and authority.tenant.lower() in SHARED_TENANTS
+        self._strict: Final = self._in_shared_tenant or authority.host in HOSTS.values()
         # Of this object only the desk changes.
         self._desk: Final = Desk(self._settings, self._for_msal, clock)
 
@@ -116,23 +125,23 @@ class ConfidentialClient:
 
     def request(self, scopes: tuple[str, ...], options: Mapping[str, Any], /) -> TokenRequest:
         """See `TokenClient.request`. `claims` is the one keyword."""
-        refuse_unknown(options, ("claims",), "ConfidentialClient")
-        settings = self._settings
+        if options:
+            refuse_unknown(options, ("claims",), "ConfidentialClient")
         scopes = canonical_scopes(scopes)
-        self._check_scopes(scopes)
-        extra: dict[str, str] = {}
-        if settings.authority.oidc:
-            extra["oidc"] = "1"
-        if settings.azure_region is not None:
-            extra["azure_region"] = str(settings.azure_region)
+        if self._strict:
+            self._check_scopes(scopes)
+        client_id, authority, capabilities, extra = self._constant
+        # By position: every cold call comes here, and names would make it half as slow again.
         return TokenRequest(
-            settings.client_id,
-            settings.authority.url,
+            client_id,
+            authority,
             "client_credentials",
             scopes,
-            claims=claims_of(options),
-            capabilities=settings.capabilities,
-            extra=tuple(sorted(extra.items())),
+            "",  # no account
+            "",  # no login hint
+            claims_of(options) if options else "",
+            capabilities,
+            extra,
         )
 
     def session_key(self, _request: TokenRequest, /) -> str | None:
@@ -171,16 +180,15 @@ class ConfidentialClient:
         return self._credential.for_msal(lambda: current.get().assertion)
 
     def _check_scopes(self, scopes: tuple[str, ...]) -> None:
-        authority = self._settings.authority
-        if not authority.oidc and authority.tenant.lower() in SHARED_TENANTS:
-            raise ValueError(f"an application acts in one tenant: pass its GUID or domain, not {authority.tenant!r}")
-        if authority.host not in HOSTS.values():
-            return
+        if self._in_shared_tenant:
+            tenant = self._settings.authority.tenant
+            raise ValueError(f"an application acts in one tenant: pass its GUID or domain, not {tenant!r}")
         for scope in scopes:
+            if scope.endswith("/.default"):
+                continue
             if scope in RESERVED_SCOPES:
                 raise ValueError(f"{scope!r} is for users; an application asks for a resource's '/.default'")
-            if not scope.endswith("/.default"):
-                raise ValueError(
-                    f"an application asks for all it was granted of a resource, '<resource>/.default', such as "
-                    f"'https://graph.microsoft.com/.default', not {scope!r}"
-                )
+            raise ValueError(
+                f"an application asks for all it was granted of a resource, '<resource>/.default', such as "
+                f"'https://graph.microsoft.com/.default', not {scope!r}"
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import signal
 import sys
 import threading
 import time
@@ -93,6 +94,8 @@ def obey(control: Control, questions: BinaryIO, answers: BinaryIO) -> None:
 
 def main() -> None:
     """Serve, and do what is asked on standard input, until that ends."""
+    # A terminal sends Ctrl-C to this process too. It is meant for the parent, who may need us to end in good order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever is printed here must not mix with the answers
     raise_file_limit()
