@@ -20,7 +20,8 @@ from ._errors import (
     Throttled,
     TokenError,
 )
-from ._manager import Stats, TokenManager
+from ._manager import TokenManager
+from ._stats import Stats
 from ._token import Account, Token, TokenRequest, TokenSource
 from .stores import MemoryStore, TokenStore
 

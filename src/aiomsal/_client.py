@@ -41,8 +41,9 @@ class TokenClient(Protocol):
     """Who we are towards the authority. One manager uses one client, from any number of event loops and threads.
 
     The manager guarantees, for one flight: `prepare` before each `acquire`, and no lock held in `prepare`; at most
-    one `acquire` at a time for equal requests in this process, and for equal session keys wherever the store's
-    locks reach. The client guarantees what each method says. The methods may be called on several loops at once.
+    one `acquire` at a time for equal requests in this process, save one that was given up after `acquire_timeout`
+    and has yet to end; and for equal session keys one at a time wherever the store's locks reach. The client
+    guarantees what each method says. The methods may be called on several loops at once.
     """
 
     def request(self, scopes: tuple[str, ...], options: Mapping[str, Any], /) -> TokenRequest:
@@ -93,6 +94,9 @@ class TokenClient(Protocol):
 @runtime_checkable
 class SignInClient(TokenClient, Protocol):
     """A client that knows people: it can sign them in, and tell who is in a session.
+
+    For a request with a session key but no session, nobody has signed in: the manager calls `acquire` without
+    `prepare`, to raise `AccountRequired` at once.
 
     Sessions are the client's own format; the manager only loads, saves and compares them.
     """

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("aiomsal")
 
+KEYWORDS: Final = object()
+"""Begins the key of a call with more than one scope, so that nothing a caller passes can be equal to it."""
 NEVER: Final = -math.inf
 TEN_YEARS: Final = 10 * 365.25 * 86_400
 UNBELIEVABLE_LIFE: Final = 3600.0
@@ -128,11 +130,14 @@ class HotTokens:
         return token
 
     def alias(self, held: Held, key: Hashable) -> None:
-        """Find what is held under this key too."""
+        """Find what is held by a call too: its one scope, or a tuple of `KEYWORDS`, its scopes and its keywords."""
+        scopes = held.request.scopes
         if self._held.get(held.request) is not held:
             return
-        if (key,) == held.request.scopes:
-            self.aliases[held.request.scopes[0]] = held
+        if isinstance(key, tuple) and key[1] == scopes:
+            key = (KEYWORDS, scopes, *key[2:])  # with the tuple of scopes that is here already
+        if (key,) == scopes:
+            self.aliases[scopes[0]] = held
         elif key not in held.aliases and len(held.aliases) < ALIASES:
             held.aliases += (key,)
             self.aliases[key] = held
@@ -192,7 +197,7 @@ class HotTokens:
         return dataclasses.replace(token, expires_at=expires_at, refresh_at=refresh_at), leeway
 
     def _moment(self, time: float) -> float:
-        """The whole second before a time, as an object that many tokens share: what is read at random stays in cache."""
+        """The whole second before a time, as an object that many tokens share, which keeps it in the CPU's cache."""
         if len(self._moments) >= MOST_MOMENTS:
             self._moments.clear()
         second = float(math.floor(time))

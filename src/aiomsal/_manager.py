@@ -6,19 +6,19 @@ import itertools
 import logging
 import random
 import time
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, Self, Unpack, cast
 
 from ._acquisition import Acquisition
 from ._client import SignInClient
-from ._errors import AccountRequired, InteractionRequired, SignInError, Throttled, TokenError
+from ._errors import InteractionRequired, Throttled, TokenError
 from ._flight import Flights, NothingCame
-from ._hot import Held, HotTokens
-from ._records import token_record_key
+from ._hot import KEYWORDS, HotTokens
+from ._people import People, a_sign_in_helps
 from ._sessions import Sessions
 from ._shelf import Shelf
-from ._spawn import insist
+from ._source import Source
+from ._stats import Stats
 from ._token import (
     Account,
     GetOptions,
@@ -29,14 +29,14 @@ from ._token import (
     canonical_scopes,
     check_options,
 )
-from ._turns import Turns
 from .stores import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Mapping
     from types import TracebackType
 
-    from ._client import Acquired, TokenClient
+    from ._client import TokenClient
+    from ._hot import Held
     from .stores import TokenStore
 
 logger = logging.getLogger("aiomsal")
@@ -47,28 +47,6 @@ MOST_REQUESTS: Final = 1_024
 """How many calls are remembered with their requests until they have a token, and an alias with it."""
 ALIASED: Final = frozenset({"account", "login_hint", "claims"})
 """The keywords that may become part of an alias: none holds a secret."""
-KEYWORDS: Final = object()
-"""Begins the alias of a call with keywords, so that no call's own arguments can be equal to it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """What a manager holds and has done, counted since it was made."""
-
-    tokens: int
-    """Tokens held in memory now."""
-    flights: int
-    """Acquisitions aloft now."""
-    acquired: int
-    """Tokens that came from the authority."""
-    failed: int
-    """Acquisitions that ended in an error, those of the next line included."""
-    refresh_failed: int
-    """Those for a token that still worked: no caller saw the error."""
-    evicted: int
-    """Tokens given up for want of room (`max_tokens`)."""
-    store_failures: int
-    """Operations of the token store that failed."""
 
 
 class TokenManager:
@@ -110,7 +88,6 @@ class TokenManager:
         if on_store_error not in ("serve", "raise"):
             raise ValueError(f'on_store_error is "serve" or "raise", not {on_store_error!r}')
         self._client = client
-        self._people_client = client if isinstance(client, SignInClient) else None
         self._acquire_timeout = acquire_timeout
         self._clock = clock
         self._shelf = Shelf(MemoryStore() if store is None else store, raising=on_store_error == "raise")
@@ -118,11 +95,22 @@ class TokenManager:
         self._hot = HotTokens(max_tokens, refresh_ahead=refresh_ahead, leeway=leeway, random=random.random)
         self._aliases = self._hot.aliases
         self._flights: Flights[Token] = Flights()
-        self._asking = Turns()
         self._requests: dict[Hashable, TokenRequest] = {}
         self._numbers = itertools.count(1)
         self._closed = False
         self._acquired = self._failed = self._refresh_failed = 0
+        self._people: People | None = None
+        if isinstance(client, SignInClient):
+            self._people = People(
+                client,
+                self._sessions,
+                self._shelf,
+                silent=self._silent,
+                unbind=self._unbind,
+                publish=lambda request, token, generation: self._publish(
+                    request, token, next(self._numbers), generation
+                ),
+            )
 
     def __repr__(self) -> str:
         return f"<TokenManager of {self._client!r}, {len(self._hot)} tokens>"
@@ -175,14 +163,11 @@ class TokenManager:
 
         Its `get()` does what `get` does, faster, and raises the same errors; this call raises the first two.
         """
-        return _Source(self, self._read_lasting(scopes, options))
+        return Source(self._read_lasting(scopes, options), self._hot, self._clock, self._found_or_fetched)
 
     async def accounts(self) -> tuple[Account, ...]:
         """Who has signed in; for clients whose users share one session, as `PublicClient`'s do."""
-        key = self._people().session_of(None)
-        if key is None:
-            raise TypeError("this client keeps a session for each user: keep the accounts in your own sessions")
-        return await self._sessions.accounts(key)
+        return await self._known_people().accounts()
 
     async def sign_in(self, *scopes: str, **options: Unpack[SourceOptions]) -> Token:
         """Ask a person to sign in, in any case, and return the token. Equal calls at the same time share one sign-in.
@@ -193,10 +178,11 @@ class TokenManager:
             TypeError: this client knows no people, or was given no `sign_in`.
             SignInError: refused, expired, or answered by something else.
         """
-        if not self._people().can_ask:
+        people = self._known_people()
+        if not people.can_be_asked:
             raise TypeError(f"{type(self._client).__name__} was given no sign_in: it cannot ask a person")
         request = self._read_lasting(scopes, options)
-        return await self._flights.join(("sign in", request), partial(self._ask, request), owned=True)
+        return await self._flights.join(("sign in", request), partial(people.ask, request), owned=True)
 
     async def sign_out(self, account: Account | str) -> None:
         """Forget an account: its refresh tokens, its tokens here, and what a refresh aloft may still bring.
@@ -204,23 +190,20 @@ class TokenManager:
         Another process on the same store refreshes no more; tokens in its memory serve to their expiry. The authority
         is not told: access tokens already sent stay valid.
         """
-        people = self._people()
+        people = self._known_people()
         home_account_id = account.home_account_id if isinstance(account, Account) else account
         if not home_account_id:
             raise TypeError(f"sign_out takes an Account or its home account id, not {account!r}")
-        try:
-            for key in {people.session_of(None), people.session_of(home_account_id)} - {None}:
-                await self._sessions.leave(cast("str", key), home_account_id)
-        finally:  # the store may have done it although we did not hear of it
-            self._unbind(home_account_id)
+        await people.sign_out(home_account_id)
 
     def stats(self) -> Stats:
         """What is held and has been done. Never suspends."""
+        people = self._people
         return Stats(
             tokens=len(self._hot),
             flights=len(self._flights),
-            acquired=self._acquired,
-            failed=self._failed,
+            acquired=self._acquired + (people.acquired if people else 0),
+            failed=self._failed + (people.failed if people else 0),
             refresh_failed=self._refresh_failed,
             evicted=self._hot.evicted,
             store_failures=self._shelf.failures,
@@ -288,7 +271,7 @@ class TokenManager:
         held.used = True
         if call is not None:
             with self._flights.guard():
-                self._hot.alias(held, _sharing(call, held.request.scopes))
+                self._hot.alias(held, call)
         if now >= held.fresh_until:
             timeout = self._acquire_timeout
             self._flights.launch(held.request, self._refresh, held, look=self._look_again, timeout=timeout)
@@ -296,8 +279,7 @@ class TokenManager:
 
     def _cold(self, request: TokenRequest, rejected: Token | None) -> Awaitable[Token]:
         """The wait of those who find nothing. No coroutine of its own: each costs a crowd that leaves."""
-        people = self._people_client
-        may_ask = people is not None and people.can_ask
+        may_ask = self._people is not None and self._people.can_be_asked
         return self._silent_or_asked(request, rejected) if may_ask else self._silent(request, rejected)
 
     def _silent(self, request: TokenRequest, rejected: Token | None) -> Awaitable[Token]:
@@ -321,10 +303,11 @@ class TokenManager:
         try:
             return await self._silent(request, rejected)
         except InteractionRequired as error:
-            if isinstance(error, AccountRequired) and error.candidates:
-                raise  # a sign-in would not tell which of them was meant
+            if not a_sign_in_helps(error):
+                raise
             asked = request._replace(claims=error.claims) if error.claims else request
-        ask = partial(self._ask, asked, instead_of=request, rejected=rejected, generation=generation)
+        people = self._known_people()
+        ask = partial(people.ask, asked, instead_of=request, rejected=rejected, generation=generation)
         look = partial(self._found, request, rejected)
         return await self._flights.join(("ask", request), ask, look=look, owned=True)
 
@@ -405,119 +388,32 @@ class TokenManager:
                 return token
             return self._hot.put(requests, token, number, now)
 
-    async def _ask(
-        self,
-        request: TokenRequest,
-        *,
-        instead_of: TokenRequest | None = None,
-        rejected: Token | None = None,
-        generation: int = -1,
-    ) -> Token:
-        """Ask a person, one after another. If somebody signed in while we waited, a refresh token may do."""
-        people = self._people()
-        async with self._asking.take("a person"):
-            if instead_of is not None and generation != self._sessions.generation:
-                try:
-                    return await self._silent(instead_of, rejected)
-                except InteractionRequired as error:
-                    if isinstance(error, AccountRequired) and error.candidates:
-                        raise  # as in _cold
-            try:
-                acquired = await people.sign_in(request)
-                account = _signed_in(request, acquired)
-            except Exception:
-                self._failed += 1
-                raise
-            self._acquired += 1
-            return await self._enter(request, acquired, account, request if instead_of is None else instead_of)
-
-    async def _enter(self, request: TokenRequest, acquired: Acquired, account: str, instead_of: TokenRequest) -> Token:
-        """Save a sign-in, and hold its token."""
-        token, people = acquired.token, self._people()
-        key = people.session_of(account)
-        if key is None:
-            raise TypeError("a client that signs people in names a session for each account (session_of)")
-        session = await insist(partial(self._sessions.enter, key, acquired.session or b""))
-        entered = generation = self._unbind()
-        alone = len(people.accounts(session.data)) == 1  # else a call that names no account is to ask which
-        bound = {"generation": entered} if alone else {"account": account, "login_hint": ""}
-        requests = [each._replace(**bound) if each.unbound else each for each in dict.fromkeys((request, instead_of))]
-        if self._shelf.keeps_tokens:
-            await self._shelf.put_token(token_record_key(requests[0], session), token)
-            generation = await self._sessions.confirm(key, account, generation)
-        number = next(self._numbers)
-        published, *_ = [self._publish(each, token, number, generation) for each in requests]
-        return published
-
-    def _unbind(self, home_account_id: str | None = None) -> int:
-        """The set of accounts has changed: drop what was bound to it, and the tokens of one who has left."""
+    def _unbind(self, left: str) -> int:
+        """The set of accounts has changed: drop what was bound to it, and the tokens of the account that has left."""
         with self._flights.guard():
             self._sessions.generation += 1
             generation = self._sessions.generation
         for held in self._hot:
-            if held.request.unbound or (home_account_id and _account_id(held.token) == home_account_id):
+            if held.request.unbound or (left and _account_id(held.token) == left):
                 with self._flights.guard():
                     self._hot.drop(held)
         return generation
 
-    def _people(self) -> SignInClient:
-        if self._people_client is None:
+    def _known_people(self) -> People:
+        if self._people is None:
             raise TypeError(f"{type(self._client).__name__} knows no people: use a PublicClient")
-        return self._people_client
+        return self._people
 
-    async def _from_source(self, source: _Source, request: TokenRequest) -> Token:
+    async def _found_or_fetched(self, request: TokenRequest) -> tuple[Token, Held | None]:
+        """What a source gets that has nothing fresh, and where it finds it the next time."""
         token = self._at_hand(request, None)
         if token is None:
             token = await self._cold(request, None)
-        source.held = self._hot.get(self._bound(request)) or source.held
-        return token
-
-
-class _Source:
-    """A request, checked once, with the place where its token is held."""
-
-    __slots__ = ("_clock", "_hot", "_manager", "_request", "held")
-
-    def __init__(self, manager: TokenManager, request: TokenRequest) -> None:
-        self._manager = manager
-        self._clock = manager._clock
-        self._hot = manager._hot
-        self._request = request
-        self.held = Held(request, Token("", 0.0, 0.0))
-
-    def __repr__(self) -> str:
-        return f"<TokenSource of {', '.join(self._request.scopes)}>"
-
-    async def get(self) -> Token:
-        """As `TokenManager.get` with the scopes and keywords this source was made for."""
-        held = self.held
-        if self._hot.since <= self._clock() < held.fresh_until:
-            held.used = True
-            return held.token
-        return await self._manager._from_source(self, self._request)
+        return token, self._hot.get(self._bound(request))
 
 
 def _account_id(token: Token) -> str:
     return "" if token.account is None else token.account.home_account_id
-
-
-def _signed_in(request: TokenRequest, acquired: Acquired) -> str:
-    """The home account id of whoever signed in; raises if it is nobody, or not the one asked for."""
-    account = acquired.token.account
-    if account is None or acquired.session is None:
-        raise SignInError("the sign-in names no account: nothing can be kept of it", code="no_account")
-    if request.account not in ("", account.home_account_id):
-        raise SignInError(
-            "another account signed in than the one asked for: sign in again, with that account", code="wrong_account"
-        )
-    return account.home_account_id
-
-
-def _sharing(call: Hashable, scopes: tuple[str, ...]) -> Hashable:
-    """The same call, with the request's own tuple of scopes: one less for each token held."""
-    if isinstance(call, tuple) and call[1] == scopes:
-        return KEYWORDS, scopes, *call[2:]
-    return call
 
 
 def _same(token: Token, other: Token) -> bool:

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from ._client import SignInClient
-from ._errors import Classification, InteractionRequired
+from ._errors import Classification, InteractionRequired, StoreError
 from ._flight import copy_of
 from ._records import Session, new_session
 
@@ -78,7 +78,12 @@ class Sessions:
         Another set of accounts is another session: token records of calls that named no account are orphaned with it.
         """
         for conflicts in itertools.count():
-            before = await self.load(key)
+            try:
+                before = await self.load(key)
+            except StoreError:  # the person has been asked: the token is handed out, though it cannot be kept
+                if self._shelf.raising:
+                    raise
+                return new_session(update)
             merged = self._merged(before, update, sign_in=True)
             same = before is not None and self._accounts_of(before.data) == self._accounts_of(merged)
             after = Session(before.id, merged) if before is not None and same else new_session(merged)

@@ -30,7 +30,7 @@ class Shelf:
 
     def __init__(self, store: TokenStore, *, raising: bool) -> None:
         self._store = store
-        self._raising = raising
+        self.raising = raising
         self.keeps_tokens = not isinstance(store, MemoryStore)  # what is in memory is not kept twice
         self.failures = 0
 
@@ -45,9 +45,19 @@ class Shelf:
         await self._tried(lambda: self._store.set(key, record, expires_at=token.expires_at), otherwise=False)
 
     async def session(self, session_key: str) -> Session | None:
-        """The session recorded, None also where the store failed or what it has is no session."""
+        """The session recorded, None also where what the store has is no session.
+
+        Raises:
+            StoreError: the store failed, in any mode: it must not be taken for "nobody has signed in", which would
+                have a person asked, or a sign-out believed.
+        """
         key = session_record_key(session_key)
-        record = await self._tried(lambda: self._store.get(key), otherwise=None)
+        try:
+            record = await self._store.get(key)
+        except Exception as error:
+            self._failed(error, raising=False)
+            words = "the token store failed, and who has signed in is known to it alone: try again when it is back"
+            raise StoreError(f"{words} ({type(error).__name__})", code="store") from error
         if record is None:
             return None
         session = self._read(load_session, record)
@@ -99,6 +109,6 @@ class Shelf:
 
     def _failed(self, error: Exception, *, raising: bool = True) -> None:
         self.failures += 1
-        if self._raising and raising:
+        if self.raising and raising:
             raise StoreError(f"the token store failed: {type(error).__name__}; its own error is the cause") from error
         logger.warning("the token store failed (%s): going on without it", type(error).__name__)

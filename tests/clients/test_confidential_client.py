@@ -130,7 +130,7 @@ class Nowhere(Listening):
         return response
 
 
-@pytest.mark.parametrize("fault", [{"status": 500}, {"status": 503}, {"reset": True}, {"garbage": True}], ids=str)
+@pytest.mark.parametrize("fault", [{"status": 500}, {"status": 503}, {"status": 408}, {"reset": True}], ids=str)
 async def test_a_passing_failure_is_retried(fault: dict[str, Any], fake_entra: FakeEntra, service: Application) -> None:
     fake_entra.fault("token", times=2, **fault)
     assert (await acquire(confidential(fake_entra, service), GRAPH)).token
@@ -138,7 +138,7 @@ async def test_a_passing_failure_is_retried(fault: dict[str, Any], fake_entra: F
 
 
 @pytest.mark.parametrize(
-    ("fault", "status"), [({"status": 500}, 500), ({"reset": True}, None), ({"garbage": True}, 200)], ids=str
+    ("fault", "status"), [({"status": 500}, 500), ({"status": 408}, 408), ({"reset": True}, None)], ids=str
 )
 async def test_a_failure_that_stays_is_told_after_three_attempts(
     fault: dict[str, Any], status: int | None, fake_entra: FakeEntra, service: Application
@@ -150,11 +150,30 @@ async def test_a_failure_that_stays_is_told_after_three_attempts(
     assert fake_entra.count("token") == 3
 
 
+@pytest.mark.parametrize(("fault", "status"), [({"status": 400}, 400), ({"garbage": True}, 200)], ids=str)
+async def test_an_answer_nobody_can_use_is_told_after_one(
+    fault: dict[str, Any], status: int, fake_entra: FakeEntra, service: Application
+) -> None:
+    fake_entra.fault("token", **fault)
+    with pytest.raises(AuthorityUnavailable) as caught:
+        await acquire(confidential(fake_entra, service), GRAPH)
+    assert caught.value.status == status
+    assert fake_entra.count("token") == 1
+
+
+async def test_a_discovery_nobody_can_use_is_told_after_one(fake_entra: FakeEntra, service: Application) -> None:
+    fake_entra.fault("discovery", garbage=True)
+    with pytest.raises(AuthorityUnavailable):
+        await acquire(confidential(fake_entra, service), GRAPH)
+    assert fake_entra.count("discovery") == 1
+
+
 async def test_no_answer_within_the_timeout_is_an_outage(fake_entra: FakeEntra, service: Application) -> None:
     fake_entra.fault("token", hang=True)
     client = confidential(fake_entra, service, http_client=fake_entra.http_client(timeout=0.05))
     with pytest.raises(AuthorityUnavailable, match="did not answer"):
         await acquire(client, GRAPH)
+    assert fake_entra.count("token") == 3
 
 
 async def test_patience_beyond_the_deadline_fails_at_once_and_holds_back_the_next(
@@ -291,6 +310,8 @@ def test_an_application_cannot_act_in_whichever_tenant(tenant: str) -> None:
 def test_what_is_equal_on_the_wire_is_one_request_and_what_is_not_is_two() -> None:
     client = ConfidentialClient("app", "secret", tenant="t")
     url = "https://login.microsoftonline.com/t"
+    other = "https://vault.azure.net/.default"
+    assert client.request((other, GRAPH, other), {}) == client.request((GRAPH, other), {})
     same = [
         client.request((GRAPH, GRAPH), {}),
         ConfidentialClient("app", "another secret", authority=f"{url}/").request((GRAPH,), {}),

@@ -60,7 +60,14 @@ async def test_the_third_failure_is_the_last() -> None:
 
 
 @pytest.mark.parametrize(
-    "failure", [InvalidClient("no"), AuthorityError("no"), InteractionRequired("no")], ids=lambda e: type(e).__name__
+    "failure",
+    [
+        InvalidClient("no"),
+        AuthorityError("no"),
+        InteractionRequired("no"),
+        *[AuthorityUnavailable("no", status=status) for status in (200, 302, 400, 404, 407, 409, 499)],
+    ],
+    ids=lambda error: f"{type(error).__name__} {getattr(error, 'status', '')}",
 )
 async def test_what_another_attempt_would_not_mend_is_raised_at_once(failure: Exception) -> None:
     waits = Waits()
@@ -68,6 +75,17 @@ async def test_what_another_attempt_would_not_mend_is_raised_at_once(failure: Ex
         await gate(waits).admit(again(1, failure))
     assert caught.value is failure
     assert waits.slept == []
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [Throttled("no"), *[AuthorityUnavailable("no", status=status) for status in (None, 408, 500, 503, 599)]],
+    ids=lambda error: f"{type(error).__name__} {getattr(error, 'status', '')}",
+)
+async def test_what_may_pass_is_given_another_attempt(failure: Any) -> None:
+    waits = Waits()
+    await gate(waits).admit(again(1, failure))
+    assert waits.slept == [FIRST_BACKOFF]
 
 
 async def test_a_back_off_beyond_the_deadline_is_not_begun() -> None:

@@ -192,6 +192,33 @@ async def test_who_is_not_there_is_told_so_without_a_request(fake_entra: FakeEnt
     assert fake_entra.count("token") == asked
 
 
+@pytest.mark.parametrize("options", [{}, {"account": "a.b"}, {"login_hint": "ann@home.example"}], ids=str)
+def test_that_nobody_has_signed_in_is_known_at_once_and_offline(options: dict[str, Any]) -> None:
+    client = PublicClient("app")  # of the real authority, which no test may reach
+    acquiring = client.acquire(client.request(("User.Read",), options), None)
+    with pytest.raises(AccountRequired) as caught:
+        acquiring.send(None)  # not even a `prepare` before it
+    assert caught.value.candidates == ()
+    assert not client._desk._processes, "neither gate nor thread nor application was made"
+
+
+async def test_what_the_tokens_of_one_user_have_in_common_is_held_once(
+    fake_entra: FakeEntra, program: Application
+) -> None:
+    client = public(fake_entra, program)
+    session = (await signed_in(fake_entra, client)).session
+    one, two = [(await acquire(client, "Mail.Read", session=session)).token for _ in range(2)]
+    assert one.account is not None
+    assert one.account is two.account
+    assert one.account.tenant_id is one.tenant_id
+    assert one.tenant_id is two.tenant_id
+    assert one.scopes == ("Mail.Read", "openid", "profile")
+    assert one.scopes is two.scopes
+    other = (await acquire(client, "User.Read", session=session)).token
+    assert other.scopes[1:] == one.scopes[1:]
+    assert all(mine is theirs for mine, theirs in zip(other.scopes[1:], one.scopes[1:], strict=True))
+
+
 async def test_an_account_without_a_refresh_token_has_to_sign_in(fake_entra: FakeEntra, program: Application) -> None:
     client = public(fake_entra, program)
     session = json.loads((await signed_in(fake_entra, client)).session or b"")

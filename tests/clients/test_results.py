@@ -39,6 +39,19 @@ def test_the_life_of_a_token_is_counted_from_when_it_was_asked_for() -> None:
     assert (made.expires_at, made.refresh_at, made.obtained_at) == (4600.0, 2800.0, 1003.0)
 
 
+@pytest.mark.parametrize("granted", [None, "", "r/.default"], ids=repr)
+def test_scopes_granted_as_asked_for_are_the_request_s_own(granted: str | None) -> None:
+    assert token({"scope": granted} if granted is not None else {}).scopes is APP.scopes
+
+
+def test_two_users_of_one_name_elsewhere_are_two_accounts() -> None:
+    told = [exchange({"id_token": jwt({"sub": "s", "tid": tenant, "upn": "ann"})}) for tenant in ("a", "b", "a")]
+    a, b, again = [account_of(each, "h", "t") for each in told]
+    assert a == ("s", "h", "ann", "a")
+    assert b == ("s", "h", "ann", "b")
+    assert a is again
+
+
 def test_a_clock_that_jumped_back_meanwhile_does_not_lengthen_it() -> None:
     jumped = exchange({"access_token": "at", "expires_in": 3600})
     jumped.answered = 500.0
@@ -126,6 +139,7 @@ def test_accounts_are_named_by_client_info_or_else_by_the_id_token() -> None:
         (429, {"error": "invalid_grant"}, USER, Throttled),
         (500, {"error": "server_error"}, USER, AuthorityUnavailable),
         (503, {"error": "invalid_grant"}, USER, AuthorityUnavailable),
+        (408, {"error": "invalid_grant"}, USER, AuthorityUnavailable),
         (400, {"error": "temporarily_unavailable"}, USER, AuthorityUnavailable),
         (400, {"error": 7, "error_codes": "x", "suberror": [], "claims": {}, "trace_id": None}, USER, AuthorityError),
     ],

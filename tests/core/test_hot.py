@@ -121,7 +121,7 @@ def test_jitter_never_moves_freshness_past_refresh_or_use(
     assert held.usable_until >= given.expires_at - life / 10 - 1e-6
     assert held.token.refresh_at <= given.expires_at
     if not refresh_in < life / 2:
-        assert held.token.refresh_at >= given.expires_at - life / 2 - chance * life / 20 - 1e-6
+        assert held.token.refresh_at >= given.expires_at - life / 2 - chance * life / 20 - 1
     if life > 1e-3 and refresh_in > 1e-3:
         assert held.fresh_until > NOW  # a new token is never due at once
     # What counts as fresh for a flight is fresh for every reader: else it would bring back what it left for.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import anyio
@@ -306,7 +305,7 @@ async def test_the_counts_tell_what_has_been_done() -> None:
         acquisition = await rig.parked()
         assert rig.tokens.stats().flights == 1
         acquisition.fail(RuntimeError("no"))
-    assert dataclasses.asdict(rig.tokens.stats()) == {
+    assert rig.tokens.stats()._asdict() == {
         "tokens": 1,
         "flights": 0,
         "acquired": 1,

@@ -66,7 +66,7 @@ async def test_nothing_that_is_shown_contains_a_secret(caplog: pytest.LogCapture
         rig.tokens._shelf,
         rig.client,
     ]
-    shown += [rig.tokens._flights, rig.tokens._asking, AuthorityError("no"), call.outcome]
+    shown += [rig.tokens._flights, rig.tokens._people, AuthorityError("no"), call.outcome]
     for thing in shown:
         assert SECRET not in repr(thing)
         assert SECRET not in str(thing)

@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from aiomsal import AuthorityUnavailable, StoreError, Token
+from aiomsal import AccountRequired, AuthorityUnavailable, StoreError, Token
 from aiomsal._records import load_session
 from aiomsal.testing import FakeClock
 from aiomsal.testing._scripted import ScriptedUserClient
@@ -399,3 +399,60 @@ async def test_records_of_tokens_name_neither_scope_nor_account() -> None:
         assert "mail" not in key
         assert "alice" not in key
     assert all(json.loads(store.values[key])["v"] == 1 for key in store.of("token"))
+
+
+# -- a store that is down, and with it the knowledge of who has signed in ---------------------------------------------
+
+
+async def test_nobody_is_asked_to_sign_in_because_the_store_is_down() -> None:
+    store = SharedStore()
+    rig = people(store=store)
+    await rig.enrol(ALICE)
+    store.failing = {"get"}
+    for call in (rig.tokens.get("mail"), rig.tokens.get_silent("mail", account=ALICE), rig.tokens.accounts()):
+        with pytest.raises(StoreError):
+            await call
+    assert len(rig.client.sign_ins.acquisitions) == 1  # Alice's own
+    store.failing = set()
+    assert (await rig.hold("mail")).account == ALICE
+
+
+async def test_a_sign_out_that_the_store_did_not_hear_of_says_so() -> None:
+    store = SharedStore()
+    rig = people(store=store)
+    await rig.enrol(ALICE)
+    store.failing = {"get"}
+    with pytest.raises(StoreError):
+        await rig.tokens.sign_out(ALICE)
+    assert rig.tokens.stats().tokens == 0
+    store.failing = set()
+    assert await rig.tokens.accounts() == (ALICE,)
+    await rig.tokens.sign_out(ALICE)
+    assert await rig.tokens.accounts() == ()
+
+
+async def test_who_signs_in_while_the_store_is_down_gets_the_token_though_it_cannot_be_kept() -> None:
+    store = SharedStore()
+    rig = people(store=store)
+    store.failing = {"get", "set", "lock"}
+    await rig.enrol(ALICE)
+    assert rig.tokens.stats().store_failures > 0
+    assert at_once(rig.tokens.get("openid")).account == ALICE
+    store.failing = set()
+    assert await rig.tokens.accounts() == ()
+
+
+async def test_with_nobody_signed_in_the_client_is_not_prepared() -> None:
+    rig = people(can_ask=False)
+    prepared = []
+
+    async def prepare(*args: object) -> None:
+        prepared.append(args)
+
+    rig.client.prepare = prepare
+    with pytest.raises(AccountRequired):
+        await rig.tokens.get("mail")
+    assert prepared == []
+    await rig.enrol_by_hand(ALICE)
+    await rig.hold("mail")
+    assert len(prepared) == 1

@@ -105,7 +105,7 @@ async def test_a_session_is_written_only_over_the_one_it_was_made_from() -> None
 
 
 OPERATIONS = {
-    "get": [lambda shelf: shelf.token("key"), lambda shelf: shelf.session("key")],
+    "get": [lambda shelf: shelf.token("key")],
     "set": [lambda shelf: shelf.put_token("key", TOKEN), lambda shelf: shelf.swap_session("key", None, SESSION)],
     "delete": [lambda shelf: shelf.swap_session("key", SESSION, None)],
 }
@@ -118,7 +118,7 @@ async def test_a_store_that_fails_is_counted_logged_and_passed_over(
     shelf = Shelf(Store(method), raising=False)
     with caplog.at_level(logging.DEBUG):
         answers = [await operation(shelf) for operation in OPERATIONS[method]]
-    assert answers == {"get": [None, None], "set": [None, True], "delete": [True]}[method]
+    assert answers == {"get": [None], "set": [None, True], "delete": [True]}[method]
     assert shelf.failures == len(answers)
     assert [record.levelname for record in caplog.records if record.name == "aiomsal"] == ["WARNING"] * len(answers)
     assert "Broken" in caplog.text
@@ -134,6 +134,18 @@ async def test_a_store_that_fails_raises_if_told_to_with_its_own_error_as_the_ca
         assert isinstance(raised.value.__cause__, Broken)
         assert "refresh-token" not in str(raised.value)
         assert shelf.failures == number
+
+
+@pytest.mark.parametrize("raising", [False, True])
+async def test_a_session_that_cannot_be_read_is_not_taken_for_nobody(
+    raising: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    shelf = Shelf(Store("get"), raising=raising)
+    with caplog.at_level(logging.DEBUG), pytest.raises(StoreError, match="Broken") as raised:
+        await shelf.session("key")
+    assert isinstance(raised.value.__cause__, Broken)
+    assert "refresh-token" not in caplog.text + str(raised.value)
+    assert shelf.failures == 1
 
 
 @pytest.mark.parametrize("garbage", [b"", b"garbage", b"\xff\xfe", b"[" * 100_000, "text"])

@@ -306,6 +306,14 @@ def test_a_process_ends_with_its_parent(way: str) -> None:
             os.kill(int(child), signal.SIGKILL)
 
 
+def test_a_process_leaves_ctrl_c_to_its_parent(remote: FakeEntraProcess, capfd: pytest.CaptureFixture[str]) -> None:
+    assert remote._process is not None
+    remote._process.send_signal(signal.SIGINT)
+    assert remote.count("nothing") == 0
+    assert remote._process.poll() is None
+    assert capfd.readouterr().err == ""
+
+
 def test_the_log_of_a_process_holds_no_secret(remote: FakeEntraProcess) -> None:
     app = remote.add_application()
     with trusting_session(remote.ca_file) as session:

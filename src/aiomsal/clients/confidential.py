@@ -108,15 +108,15 @@ class ConfidentialClient:
             azure_region=azure_region,
             threads=checked_threads(threads),
         )
-        authority, extra = self._settings.authority, dict[str, str]()
+        where, extra = self._settings.authority, dict[str, str]()
         if azure_region is not None:
             extra["azure_region"] = str(azure_region)
-        if authority.oidc:
+        if where.oidc:
             extra["oidc"] = "1"
         capabilities = self._settings.capabilities
-        self._constant: Final = self._settings.client_id, authority.url, capabilities, tuple(sorted(extra.items()))
-        self._in_shared_tenant: Final = not authority.oidc and authority.tenant.lower() in SHARED_TENANTS
-        self._strict: Final = self._in_shared_tenant or authority.host in HOSTS.values()
+        self._constant: Final = self._settings.client_id, where.url, capabilities, tuple(sorted(extra.items()))
+        self._in_shared_tenant: Final = not where.oidc and where.tenant.lower() in SHARED_TENANTS
+        self._strict: Final = self._in_shared_tenant or where.host in HOSTS.values()
         # Of this object only the desk changes.
         self._desk: Final = Desk(self._settings, self._for_msal, clock)
 
