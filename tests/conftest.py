@@ -33,7 +33,7 @@ def eager_event_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-# What does not exist here is left out rather than skipped: hundreds of lines that say so would hide the one that matters.
+# What does not exist here is left out, not skipped: hundreds of lines that say so would hide the one that matters.
 BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {"asyncio": ("asyncio", {})}
 if sys.version_info >= (3, 12):
     BACKENDS["eager"] = ("asyncio", {"loop_factory": eager_event_loop})

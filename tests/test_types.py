@@ -30,15 +30,22 @@ from aiomsal import (
     TokenSource,
     TokenStore,
 )
-from aiomsal.testing import FakeClock, FakeEntra, ScriptedClient, ScriptedUserClient
+from aiomsal.testing import FakeClock, FakeEntra, ScriptedAcquisition, ScriptedClient, ScriptedUserClient
 
 SCOPE = "https://graph.example/.default"
 AUTHORITY = "https://login.example/tenant"
 
 
+ALICE = Account("alice-id.tenant")
+
+
+def land(acquisition: ScriptedAcquisition) -> None:
+    acquisition.land(account=ALICE)
+
+
 @pytest.fixture
 def tokens() -> TokenManager:
-    return TokenManager(ScriptedUserClient(script=lambda acquisition: acquisition.land()))
+    return TokenManager(ScriptedUserClient(script=land))
 
 
 # -- what comes back -------------------------------------------------------------------------------------------------
@@ -46,11 +53,11 @@ def tokens() -> TokenManager:
 
 async def test_every_way_to_ask_brings_a_token(tokens: TokenManager) -> None:
     signed_in = assert_type(await tokens.sign_in(SCOPE), Token)
-    assert signed_in.account
+    assert signed_in.account == ALICE
     assert_type(await tokens.get(SCOPE, "User.Read"), Token)
-    assert_type(await tokens.get(SCOPE, account=signed_in.account, rejected=signed_in), Token)
-    assert_type(await tokens.get_silent(SCOPE, account=signed_in.account.home_account_id), Token)
-    source = assert_type(tokens.source(SCOPE, account=signed_in.account), TokenSource)
+    assert_type(await tokens.get(SCOPE, account=ALICE, rejected=signed_in), Token)
+    assert_type(await tokens.get_silent(SCOPE, account=ALICE.home_account_id), Token)
+    source = assert_type(tokens.source(SCOPE, account=ALICE), TokenSource)
     assert_type(await source.get(), Token)
     assert_type(await tokens.accounts(), tuple[Account, ...])
     assert_type(tokens.stats(), Stats)

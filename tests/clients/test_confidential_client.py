@@ -302,9 +302,12 @@ def test_a_wrong_call_is_refused_before_anything_is_sent(
 
 @pytest.mark.parametrize("tenant", ["common", "organizations", "consumers", "Common"])
 def test_an_application_cannot_act_in_whichever_tenant(tenant: str) -> None:
-    client = ConfidentialClient("app", "secret", tenant=tenant)
-    with pytest.raises(ValueError, match="one tenant"):
-        client.request((GRAPH,), {})
+    for where in ({"tenant": tenant}, {"authority": f"https://login.example/{tenant}"}):
+        client = ConfidentialClient("app", "secret", **where)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="one tenant"):
+            client.request((GRAPH,), {})
+    elsewhere = ConfidentialClient("app", "secret", oidc_authority=f"https://login.example/{tenant}")
+    assert elsewhere.request(("any",), {}).scopes == ("any",), "to another provider it is a path like any other"
 
 
 def test_what_is_equal_on_the_wire_is_one_request_and_what_is_not_is_two() -> None:
