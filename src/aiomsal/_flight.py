@@ -6,11 +6,12 @@ passenger, who may leave at any time without changing anything for the flight or
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Final, Generic, TypeVar, TypeVarTuple, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, TypeVarTuple, cast
 
 import anyio
 
@@ -18,9 +19,9 @@ from ._errors import AuthorityUnavailable, FlightAborted, TokenError
 from ._spawn import here
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable, Mapping
+    from collections.abc import Awaitable, Callable, Hashable
 
-    from ._spawn import Detached, Home, Seat, Waiter
+    from ._spawn import Detached, Home, Seat
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -33,8 +34,12 @@ ROUNDS: Final = 5
 """How many flights a passenger goes along with if they bring nothing; more is not bad luck, but a fault."""
 
 
+SWEEP: Final = 1_024
+"""Passengers beyond which the seats of those who left are cleared away, now and then."""
+
+
 class NothingCame(Exception):
-    """Raised by what a flight does: it brought nothing, and whoever is aboard has to launch anew."""
+    """The flight brought nothing, and whoever is aboard has to launch anew. What a flight does may raise it too."""
 
 
 class Flight(Generic[T]):
@@ -43,13 +48,15 @@ class Flight(Generic[T]):
     It lands exactly once: with a result, with an error, or lost, when whoever is aboard has to launch anew.
     """
 
-    __slots__ = ("error", "home", "key", "landed", "owned", "passengers", "result", "task", "timer")
+    __slots__ = ("error", "home", "key", "landed", "owned", "passengers", "result", "roomy", "task", "timer", "watches")
 
     def __init__(self, key: Hashable, home: Home, *, owned: bool) -> None:
         self.key = key
         self.home = home
         self.owned = owned
-        self.passengers: dict[Seat | Waiter, Home] = {}  # leaving costs the same from either end
+        self.passengers: dict[Seat, Home] = {}  # leaving costs the same from either end
+        self.roomy = SWEEP
+        self.watches: dict[Home, Detached] = {}
         self.landed = False
         self.result: tuple[T] | None = None
         self.error: BaseException | None = None
@@ -91,6 +98,20 @@ class Flights(Generic[T]):
             flight = self._register(key, home, owned=False)
         self._start(flight, partial(acquire, *args), timeout)
 
+    def board(
+        self,
+        key: Hashable,
+        acquire: Callable[[*Args], Awaitable[T]],
+        *args: *Args,
+        look: Callable[[*Args], T | None],
+        timeout: float | None = None,
+    ) -> Awaitable[T]:
+        """As `join`, for crowds: to be awaited at once, by one task, who gets `NothingCame` where `join` goes round.
+
+        There is no coroutine in it: to a crowd that waits, or is cancelled, each is dear, for the garbage collector.
+        """
+        return self._board(key, acquire, args, look, timeout, owned=False)[1]
+
     async def join(
         self,
         key: Hashable,
@@ -116,37 +137,17 @@ class Flights(Generic[T]):
         Raises:
             FlightAborted: these flights are closed.
         """
-        home = here()
         for _ in range(ROUNDS):
-            launched = False
-            with self.guard():
-                flight = self._flying(key, home)
-                if flight is None:
-                    if look is not None and (found := look(*args)) is not None:
-                        return found
-                    flight = self._register(key, home, owned=owned)
-                    launched = True
-                if flight.home == home:
-                    home = flight.home
-                seat = home.seat() if home is flight.home else home.waiter()
-                flight.passengers[seat] = home
-            if launched:
-                self._start(flight, partial(acquire, *args), timeout)
+            flight, seat = self._board(key, acquire, args, look, timeout, owned=owned)
             try:
-                if home is flight.home:
-                    await cast("Seat", seat)
-                else:
-                    await self._wait_abroad(flight, cast("Waiter", seat))
+                result = await seat
+            except NothingCame:
+                continue
             finally:
-                if not flight.owned:
-                    flight.passengers.pop(seat, None)
-                # If our loop is gone this is the garbage collector, perhaps within code that holds the lock.
-                elif not flight.landed and home.alive():
+                if flight is not None:
                     self._leave(flight, seat)
-            if flight.error is not None:
-                raise copy_of(flight.error)
-            if flight.result is not None and (refuses is None or not refuses(flight.result[0])):
-                return flight.result[0]
+            if refuses is None or not refuses(result):
+                return cast("T", result)
         raise FlightAborted(f"{ROUNDS} acquisitions in a row were cancelled or brought nothing new: try again later")
 
     async def close(self, timeout: float) -> None:
@@ -159,17 +160,66 @@ class Flights(Generic[T]):
         home = here()
         with anyio.move_on_after(timeout):
             for flight in self._flights():
-                waiter = home.waiter()
+                seat = home.seat()
                 with self.guard():
                     if flight.landed:
                         continue
-                    flight.passengers[waiter] = home
+                    self._sit(flight, seat, home)
                 try:
-                    await self._wait_abroad(flight, waiter)
+                    with contextlib.suppress(Exception):  # how it ends is its passengers' affair
+                        await seat
                 finally:
-                    self._leave(flight, waiter)
+                    self._leave(flight, seat)
         for flight in self._flights():
             self._abort(flight, closed)
+
+    def _board(
+        self,
+        key: Hashable,
+        acquire: Callable[[*Args], Awaitable[T]],
+        args: tuple[*Args],
+        look: Callable[[*Args], T | None] | None,
+        timeout: float | None,
+        *,
+        owned: bool,
+    ) -> tuple[Flight[T] | None, Seat]:
+        """A seat in the flight for a key, launched if need be; or one whose outcome was found, in none."""
+        home = here()
+        launched = False
+        with self.guard():
+            flight = self._flying(key, home)
+            if flight is None:
+                if look is not None and (found := look(*args)) is not None:
+                    seat = home.seat()
+                    seat.set_result(found)
+                    return None, seat
+                flight = self._register(key, home, owned=owned)
+                launched = True
+            seat = home.seat()
+            self._sit(flight, seat, home)
+        if launched:
+            self._start(flight, partial(acquire, *args), timeout)
+        return flight, seat
+
+    def _sit(self, flight: Flight[T], seat: Seat, home: Home) -> None:
+        """Under the lock. From another loop than the flight's, see to it that somebody looks whether that one lives."""
+        home = flight.home if flight.home == home else home
+        flight.passengers[seat] = home
+        if len(flight.passengers) >= flight.roomy:
+            flight.passengers = {each: theirs for each, theirs in flight.passengers.items() if not each.done()}
+            flight.roomy = max(SWEEP, 2 * len(flight.passengers))
+        if home is not flight.home and home not in flight.watches:
+            flight.watches[home] = home.call_later(LOOK_ABROAD, lambda: self._watch(flight, home))
+
+    def _watch(self, flight: Flight[T], home: Home) -> None:
+        """On a passenger's loop: if the flight's own has died, nobody else would tell them."""
+        if flight.landed:
+            return
+        if not flight.home.alive():
+            self._land(flight)
+            return
+        with self.guard():
+            flight.watches[home] = home.call_later(LOOK_ABROAD, lambda: self._watch(flight, home))
 
     def _renew(self) -> None:
         self._lock = threading.Lock()
@@ -240,7 +290,13 @@ class Flights(Generic[T]):
             passengers, flight.passengers = flight.passengers, {}
         if flight.timer is not None:
             flight.home.call_soon(flight.timer.cancel)
-        _wake(passengers)
+        for home, watch in flight.watches.items():
+            home.call_soon(watch.cancel)
+        by_home: dict[Home, list[Seat]] = {}
+        for seat, home in passengers.items():
+            by_home.setdefault(home, []).append(seat)
+        for home, seats in by_home.items():
+            home.call_soon(_disembark, seats, flight)
 
     def _abort(self, flight: Flight[T], error: TokenError) -> None:
         self._land(flight, error=error)
@@ -256,30 +312,28 @@ class Flights(Generic[T]):
         if not flight.landed:
             self._abort(flight, AuthorityUnavailable(words, code="timeout"))
 
-    def _leave(self, flight: Flight[T], seat: Seat | Waiter) -> None:
+    def _leave(self, flight: Flight[T], seat: Seat) -> None:
         """Leaving early changes nothing for anybody else; only a flight that its passengers own ends with the last."""
-        with self.guard():
-            left_early = flight.passengers.pop(seat, None) is not None
-            last = left_early and not flight.passengers
-        if last and flight.owned:
-            self._abort(flight, FlightAborted("everybody who waited has left", code="abandoned"))
-
-    async def _wait_abroad(self, flight: Flight[T], waiter: Waiter) -> None:
-        """Wait on another loop than the flight's: if that loop dies nobody wakes us."""
-        while not flight.landed:
-            with anyio.move_on_after(LOOK_ABROAD):
-                await waiter.wait()
-            if not flight.home.alive():
-                self._land(flight)
+        if not flight.owned:
+            flight.passengers.pop(seat, None)
+        # If our loop is gone this is the garbage collector, perhaps within code that holds the lock.
+        elif not flight.landed and flight.passengers.get(seat, flight.home).alive():
+            with self.guard():
+                last = flight.passengers.pop(seat, None) is not None and not flight.passengers
+            if last:
+                self._abort(flight, FlightAborted("everybody who waited has left", code="abandoned"))
 
 
-def _wake(passengers: Mapping[Seat | Waiter, Home]) -> None:
-    """Wake each through their own loop, with one call a loop."""
-    by_home: dict[Home, list[Seat | Waiter]] = {}
-    for seat, home in passengers.items():
-        by_home.setdefault(home, []).append(seat)
-    for home, seats in by_home.items():
-        home.wake(seats)
+def _disembark(seats: list[Seat], flight: Flight[Any]) -> None:
+    """On the loop of these seats."""
+    for seat in seats:
+        if seat.done():
+            continue
+        if flight.result is not None:
+            seat.set_result(flight.result[0])
+        else:
+            seat.set_exception(NothingCame() if flight.error is None else copy_of(flight.error))
+            seat.exception()  # or asyncio would complain of a task that is cancelled in this very moment
 
 
 def copy_of(error: E) -> E:

@@ -149,8 +149,13 @@ class TokenManager:
                 self._remember(call, request)
             else:
                 call = None
-        token = self._at_hand(request, rejected, call)
-        return await self._cold(request, rejected) if token is None else token
+        if (token := self._at_hand(request, rejected, call)) is not None:
+            return token
+        try:
+            return await self._cold(request, rejected)
+        except NothingCame:
+            pass  # our seat was in a flight that was lost
+        return await self._silent(request, rejected)
 
     async def get_silent(self, *scopes: str, **options: Unpack[GetOptions]) -> Token:
         """As `get`, but never asks a person: `InteractionRequired` says that only a person can help."""
@@ -278,21 +283,23 @@ class TokenManager:
         return held.token
 
     def _cold(self, request: TokenRequest, rejected: Token | None) -> Awaitable[Token]:
-        """The wait of those who find nothing. No coroutine of its own: each costs a crowd that leaves."""
-        may_ask = self._people is not None and self._people.can_be_asked
-        return self._silent_or_asked(request, rejected) if may_ask else self._silent(request, rejected)
+        """The wait of those who find nothing; raises `NothingCame` too."""
+        if self._people is not None and self._people.can_be_asked:
+            return self._silent_or_asked(request, rejected)
+        if rejected is not None:
+            return self._silent(request, rejected)
+        bound = self._bound(request)
+        fly, look = type(self)._fly, type(self)._found  # functions, not methods: two objects less for each who waits
+        return self._flights.board(bound, fly, self, bound, None, look=look, timeout=self._acquire_timeout)
 
     def _silent(self, request: TokenRequest, rejected: Token | None) -> Awaitable[Token]:
-        """Go along with the flight for a request."""
-        bound = self._bound(request)
-        manager = type(self)  # functions, not methods: those would be two more objects for each who waits
+        """Go along with the flight for a request, and with another if it brings nothing."""
         return self._flights.join(
-            bound,
-            manager._fly,
-            self,
+            bound := self._bound(request),
+            self._fly,
             bound,
             rejected,
-            look=manager._found,
+            look=self._found,
             refuses=None if rejected is None else partial(_same, rejected),
             timeout=self._acquire_timeout,
         )
@@ -408,7 +415,8 @@ class TokenManager:
         """What a source gets that has nothing fresh, and where it finds it the next time."""
         token = self._at_hand(request, None)
         if token is None:
-            token = await self._cold(request, None)
+            people = self._people is not None and self._people.can_be_asked
+            token = await (self._silent_or_asked(request, None) if people else self._silent(request, None))
         return token, self._hot.get(self._bound(request))
 
 

@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import sys
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
     from concurrent.futures import Future
+    from types import TracebackType
 
 T = TypeVar("T")
 
@@ -38,8 +39,28 @@ class Waiter(Protocol):
         ...
 
 
-Seat: TypeAlias = "Awaitable[None]"
-"""What one of a crowd awaits, once: cheaper than a `Waiter`, and woken together with others by `Home.wake`."""
+class Seat(Protocol):
+    """One of a crowd's wait for an outcome: to be awaited by one task, at once, and cheaper than a `Waiter`."""
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Suspends until there is an outcome: returns the result, or raises the exception."""
+        ...
+
+    def done(self) -> bool:
+        """Whether there is an outcome, or whoever sat here has left. From any thread."""
+        ...
+
+    def set_result(self, result: Any, /) -> None:
+        """On the seat's own loop only, and only if not done."""
+        ...
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """On the seat's own loop only, and only if not done."""
+        ...
+
+    def exception(self) -> BaseException | None:
+        """What was set."""
+        ...
 
 
 class Detached(Protocol):
@@ -63,10 +84,6 @@ class Home(Protocol):
 
     def seat(self) -> Seat:
         """A new seat, made on this loop."""
-        ...
-
-    def wake(self, crowd: Sequence[Seat | Waiter], /) -> None:
-        """Have the loop wake all of them soon, all of this loop, from any thread; nothing if it has ended."""
         ...
 
     def call_soon(self, function: Callable[..., object], /, *args: object) -> bool:
@@ -110,6 +127,8 @@ async def unhurried(future: Future[T]) -> T:
         if future.cancel():
             raise
         await insist(waiter.wait)
+        if future.exception() is not None:
+            raise  # nothing came that could be lost, and whoever was told to stop does not try again
     return future.result()
 
 
@@ -128,14 +147,6 @@ async def insist(operation: Callable[[], Awaitable[T]]) -> T:
                 if task is None or not task.cancelling():  # the operation's own: it would raise it for ever
                     raise
                 task.uncancel()
-
-
-def _wake_all(crowd: Sequence[Seat | Waiter]) -> None:
-    for each in crowd:
-        if not isinstance(each, asyncio.Future):
-            cast("Waiter", each).wake()
-        elif not each.done():
-            each.set_result(None)
 
 
 class _AsyncioWaiter:
@@ -180,9 +191,6 @@ class _AsyncioHome:
     def seat(self) -> Seat:
         return self._loop.create_future()
 
-    def wake(self, crowd: Sequence[Seat | Waiter], /) -> None:
-        self.call_soon(_wake_all, crowd)
-
     def call_soon(self, function: Callable[..., object], /, *args: object) -> bool:
         try:
             self._loop.call_soon_threadsafe(function, *args)
@@ -223,14 +231,47 @@ class _TrioWaiter:
         self.home = home
         self._event = trio.Event()
 
-    def __await__(self) -> Generator[Any, Any, None]:
-        return self._event.wait().__await__()
-
     def wait(self) -> Awaitable[None]:
         return self._event.wait()
 
     def wake(self) -> None:
         self._event.set()
+
+
+class _TrioSeat:
+    __slots__ = ("_done", "_event", "_exception", "_result", "_traceback")
+
+    def __init__(self) -> None:
+        import trio
+
+        self._event = trio.Event()
+        self._done = False
+        self._result: Any = None
+        self._exception: BaseException | None = None
+        self._traceback: TracebackType | None = None
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        try:
+            yield from self._event.wait().__await__()
+        finally:
+            self._done = True
+        if self._exception is not None:
+            raise self._exception.with_traceback(self._traceback)  # it may be shared, and have been raised meanwhile
+        return self._result
+
+    def done(self) -> bool:
+        return self._done
+
+    def set_result(self, result: Any, /) -> None:
+        self._done, self._result = True, result
+        self._event.set()
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        self._done, self._exception, self._traceback = True, exception, exception.__traceback__
+        self._event.set()
+
+    def exception(self) -> BaseException | None:
+        return self._exception
 
 
 class _TrioHome:
@@ -254,10 +295,7 @@ class _TrioHome:
         return _TrioWaiter(self)
 
     def seat(self) -> Seat:
-        return _TrioWaiter(self)
-
-    def wake(self, crowd: Sequence[Seat | Waiter], /) -> None:
-        self.call_soon(_wake_all, crowd)
+        return _TrioSeat()
 
     def call_soon(self, function: Callable[..., object], /, *args: object) -> bool:
         import trio

@@ -191,7 +191,7 @@ def test_a_loop_that_ends_amid_a_request_is_nobody_s_error(fake_entra: FakeEntra
     client = confidential(fake_entra, service)
     asyncio.run(TokenManager(client).get(GRAPH))
     fake_entra.forget_requests()
-    fake_entra.fault("token", status=400)
+    fake_entra.fault("token", reset=True)
 
     async def main() -> None:
         with fake_entra.hold("token") as gate:
