@@ -22,14 +22,17 @@ from ._errors import (
 )
 from ._manager import TokenManager
 from ._stats import Stats
-from ._token import Account, Token, TokenRequest, TokenSource
+from ._token import Account, GetOptions, SourceOptions, Token, TokenRequest, TokenSource
 from .stores import MemoryStore, TokenStore
 
 if TYPE_CHECKING:
+    from .clients._authority import Cloud as Cloud
+    from .clients._transport import HttpClient as HttpClient
     from .clients.confidential import ConfidentialClient as ConfidentialClient
     from .clients.credentials import Assertion as Assertion
     from .clients.credentials import Certificate as Certificate
     from .clients.public import PublicClient as PublicClient
+    from .sign_in import SignIn as SignIn
     from .sign_in.device_code import DeviceCode as DeviceCode
     from .sign_in.device_code import DevicePrompt as DevicePrompt
 
@@ -43,16 +46,21 @@ __all__ = [
     "AuthorityUnavailable",
     "Certificate",
     "Classification",
+    "Cloud",
     "ConfidentialClient",
     "DeviceCode",
     "DevicePrompt",
     "FlightAborted",
+    "GetOptions",
+    "HttpClient",
     "InteractionRequired",
     "InvalidClient",
     "MemoryStore",
     "PublicClient",
+    "SignIn",
     "SignInClient",
     "SignInError",
+    "SourceOptions",
     "Stats",
     "StoreError",
     "Throttled",
@@ -68,10 +76,13 @@ __all__ = [
 _HOMES = {
     "Assertion": ".clients.credentials",
     "Certificate": ".clients.credentials",
+    "Cloud": ".clients._authority",
     "ConfidentialClient": ".clients.confidential",
     "DeviceCode": ".sign_in.device_code",
     "DevicePrompt": ".sign_in.device_code",
+    "HttpClient": ".clients._transport",
     "PublicClient": ".clients.public",
+    "SignIn": ".sign_in",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-import random
+import os
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, Self, Unpack, cast
@@ -92,7 +92,7 @@ class TokenManager:
         self._clock = clock
         self._shelf = Shelf(MemoryStore() if store is None else store, raising=on_store_error == "raise")
         self._sessions = Sessions(self._shelf, client, clock)
-        self._hot = HotTokens(max_tokens, refresh_ahead=refresh_ahead, leeway=leeway, random=random.random)
+        self._hot = HotTokens(max_tokens, refresh_ahead=refresh_ahead, leeway=leeway, random=_random)
         self._aliases = self._hot.aliases
         self._flights: Flights[Token] = Flights()
         self._requests: dict[Hashable, TokenRequest] = {}
@@ -422,6 +422,11 @@ class TokenManager:
 
 def _account_id(token: Token) -> str:
     return "" if token.account is None else token.account.home_account_id
+
+
+def _random() -> float:
+    """From 0 to 1: to spread refreshes. The module `random` would take a part of our import that is felt."""
+    return int.from_bytes(os.urandom(4), "big") / 2**32
 
 
 def _same(token: Token, other: Token) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import secrets
+import os
 from typing import Final, NamedTuple, cast
 
 from ._token import Account, Token, TokenRequest
@@ -34,7 +34,7 @@ class Session(NamedTuple):
 
 def new_session(data: bytes) -> Session:
     """A session that did not exist before."""
-    return Session(secrets.token_hex(16), data)
+    return Session(os.urandom(16).hex(), data)
 
 
 def session_record_key(session_key: str) -> str:

@@ -80,9 +80,7 @@ class House:
 class Person:
     """Somebody who is shown device codes. The waits between two polls end when the test says so, or at once."""
 
-    def __init__(
-        self, decides: Callable[[DevicePrompt], object] = lambda _: None, *, patient: bool = False
-    ) -> None:
+    def __init__(self, decides: Callable[[DevicePrompt], object] = lambda _: None, *, patient: bool = False) -> None:
         self._decides = decides
         self._patient = patient
         self.prompts: list[DevicePrompt] = []

@@ -163,6 +163,7 @@ async def test_an_error_it_did_not_translate_reaches_everybody_and_nothing_is_re
     tokens: TokenManager, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(url: str, data: dict[str, Any]) -> tuple[int, str]:
+        await anyio.lowlevel.checkpoint()
         return 200, "<html>"
 
     with monkeypatch.context() as patched:

@@ -314,9 +314,7 @@ def test_twenty_loops_one_after_another_keep_one_session(house: House) -> None:
 
 
 @pytest.mark.parametrize("stale", [True, False])
-async def test_an_account_that_signs_out_while_a_refresh_is_aloft_does_not_come_back(
-    stale: bool, house: House
-) -> None:
+async def test_an_account_that_signs_out_while_a_refresh_is_aloft_does_not_come_back(stale: bool, house: House) -> None:
     tokens, token = await signed_in(house)
     assert token.account is not None
     scope = "User.Read" if stale else "Mail.Read"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-USERS_TESTS = '''
+USERS_TESTS = """
 import asyncio
 
 import pytest
@@ -86,7 +86,7 @@ def test_each_test_has_a_server_of_its_own(attempt, service, fake_entra):
     assert fake_entra.count() == 0
     asyncio.run(service.get(GRAPH))
     assert fake_entra.count("token") == 1
-'''
+"""
 
 
 def test_a_user_s_tests_pass_with_nothing_but_the_package_installed(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""One day in the life of a program, with everything going right and wrong, and every logger wide awake: no secret shows."""
+"""One day in the life of a program, everything going right and wrong and every logger awake: no secret shows."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def ears() -> Iterator[Ears]:
 
 
 class RecordingStore:
-    """A store that remembers every session it was ever given, and fails when it is told to, naming what it was given."""
+    """A store that remembers everything it was ever given, and fails when it is told to."""
 
     def __init__(self) -> None:
         self.values: dict[str, bytes] = {}
@@ -458,5 +458,3 @@ async def test_the_variables_in_a_traceback_hold_no_secret_of_ours(
     ours = [(where, re.sub(r"(?m)^    (?:app|diary|house) = .*$", "", text)) for where, text in diary.seen]
     diary.seen = ours
     diary.check()
-
-
