@@ -16,16 +16,28 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import io
 import re
+import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jwt
 import pytest
+import requests
+from requests.adapters import HTTPAdapter
+
+from aiomsal import ConfidentialClient, TokenManager
+from aiomsal.testing import ClientCertificate, FakeEntra, FederatedCredential
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+
+    from aiomsal import Token
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -33,14 +45,121 @@ README = Path(__file__).parent.parent / "README.md"
 
 
 @contextmanager
-def plain(fake_entra: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+def plain(fake_entra: FakeEntra, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """Nothing: the block brings all it needs."""
     yield {}
 
 
-PREPARATIONS: dict[str, Callable[[Any, pytest.MonkeyPatch], AbstractContextManager[dict[str, Any]]]] = {
+@contextmanager
+def service(fake_entra: FakeEntra, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """An application in a tenant; what would go out to login.microsoftonline.com reaches FakeEntra."""
+    _on_the_internet(fake_entra, monkeypatch)
+    app = fake_entra.add_application()
+    yield {"client_id": app.client_id, "client_secret": app.client_secret, "tenant": fake_entra.tenant_id}
+    assert fake_entra.count("token") == 1
+
+
+@contextmanager
+def credentials(fake_entra: FakeEntra, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """One that has a certificate, in a file beside it, and trusts what its platform says of it."""
+    _on_the_internet(fake_entra, monkeypatch)
+    certificate, platform = ClientCertificate.new(), ClientCertificate.new()
+    trusted = FederatedCredential("https://platform.example", "service", public_key=platform.public_key)
+    app = fake_entra.add_application(certificates=(certificate.certificate,), federated=(trusted,))
+
+    async def token_of_the_platform_we_run_on() -> str:
+        now = int(time.time())
+        claims = {"iss": trusted.issuer, "sub": trusted.subject, "aud": trusted.audience, "iat": now, "exp": now + 600}
+        return jwt.encode(claims, platform.private_key, algorithm="RS256")
+
+    with tempfile.TemporaryDirectory() as here:
+        monkeypatch.chdir(here)
+        Path("service.pem").write_text(certificate.private_key + certificate.certificate, encoding="ascii")
+        yield {
+            "client_id": app.client_id,
+            "tenant": fake_entra.tenant_id,
+            "token_of_the_platform_we_run_on": token_of_the_platform_we_run_on,
+        }
+        monkeypatch.undo()
+    assert fake_entra.count("token") == 2
+
+
+@contextmanager
+def user(fake_entra: FakeEntra, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """A public application, and a person who enters every code at once."""
+    _on_the_internet(fake_entra, monkeypatch)
+    fake_entra.add_user("alice@example.com")
+    fake_entra.configure(auto_approve="alice@example.com", device_code_interval=1)
+    yield {"client_id": fake_entra.add_application(public=True).client_id, "tenant": fake_entra.tenant_id}
+    assert fake_entra.count("devicecode") == 1
+    assert fake_entra.count("token.refresh_token") == 2
+
+
+@contextmanager
+def refused(fake_entra: FakeEntra, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """A resource that refuses the first token, with a claims challenge."""
+    answers = [
+        SimpleNamespace(status=401, claims='{"access_token":{"nbf":{"essential":true,"value":"1"}}}'),
+        SimpleNamespace(status=200, claims=""),
+    ]
+    sent = []
+
+    async def call_the_api(token: Token) -> SimpleNamespace:
+        sent.append(token.value)
+        return answers.pop(0)
+
+    yield {"tokens": _tokens(fake_entra), "scope": "https://api.example/.default", "call_the_api": call_the_api}
+    assert len(set(sent)) == 2
+    assert fake_entra.count("token") == 2
+
+
+@contextmanager
+def errors(fake_entra: FakeEntra, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """An authority that asks for patience."""
+    fake_entra.fault("token", status=429, retry_after=3600)
+    said: list[tuple[Any, ...]] = []
+    names = {"tokens": _tokens(fake_entra), "scope": "https://api.example/.default"}
+    yield {**names, "print": lambda *words: said.append(words)}
+    assert [words[0] for words in said] == ["come back in"]
+
+
+PREPARATIONS: dict[str, Callable[[FakeEntra, pytest.MonkeyPatch], AbstractContextManager[dict[str, Any]]]] = {
+    "service": service,
+    "credentials": credentials,
+    "user": user,
+    "refused": refused,
+    "errors": errors,
+    "testing": plain,
     "plain": plain,
 }
+
+
+def _tokens(entra: FakeEntra) -> TokenManager:
+    app = entra.add_application()
+    client = ConfidentialClient(
+        app.client_id, app.client_secret, authority=entra.authority(), http_client=entra.http_client()
+    )
+    return TokenManager(client)
+
+
+def _on_the_internet(entra: FakeEntra, monkeypatch: pytest.MonkeyPatch) -> None:
+    def send(_: HTTPAdapter, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        body = request.body or b""
+        answer = entra.handle(
+            request.method or "GET",
+            request.url or "",
+            dict(request.headers),
+            body.encode() if isinstance(body, str) else body,
+        )
+        response = requests.Response()
+        response.status_code = answer.status
+        response.headers.update(answer.headers)
+        response.raw = io.BytesIO(answer.body)
+        response.url, response.request = request.url or "", request
+        return response
+
+    monkeypatch.setattr(HTTPAdapter, "send", send)
+
 
 # -- the blocks ------------------------------------------------------------------------------------------------------
 
@@ -91,7 +210,7 @@ def run_block(block: Block, names: dict[str, Any]) -> None:
     "block",
     [pytest.param(block, id=f"line {block.line}") for block in python_blocks(README.read_text(encoding="utf-8"))],
 )
-def test_the_block_runs_as_it_stands(block: Block, fake_entra: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_block_runs_as_it_stands(block: Block, fake_entra: FakeEntra, monkeypatch: pytest.MonkeyPatch) -> None:
     assert block.mark, (
         f"README.md:{block.line}: mark this block with the preparation it needs, in the line before its fence: "
         f"<!-- test: {' | '.join(PREPARATIONS)} -->"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from contextlib import nullcontext
 from functools import partial
@@ -37,6 +38,7 @@ class Acquisition:
         shelf: Shelf,
         sessions: Sessions,
         timeout: float,
+        clock: Callable[[], float],
         accepts: Callable[[Token], bool],
         patient: bool,
     ) -> None:
@@ -45,6 +47,7 @@ class Acquisition:
         self._shelf = shelf
         self._sessions = sessions
         self._timeout = timeout
+        self._clock = clock
         self._accepts = accepts
         self._patient = patient
         self._key = client.session_key(request)
@@ -111,12 +114,15 @@ class Acquisition:
         except InteractionRequired as error:
             self._sessions.refuse(self._request, session, error)
             raise
+        token = acquired.token
+        if not token.obtained_at:
+            token = dataclasses.replace(token, obtained_at=self._clock())
         before = session
         if self._key is not None and acquired.session is not None:
             session = await insist(partial(self._save, session, acquired))
         if self._shelf.keeps_tokens and (before is None or before.id == (session or before).id):
-            await self._shelf.put_token(token_record_key(self._request, session), acquired.token)
-        return acquired.token
+            await self._shelf.put_token(token_record_key(self._request, session), token)
+        return token
 
     async def _save(self, session: Session | None, acquired: Acquired) -> Session:
         account = acquired.token.account

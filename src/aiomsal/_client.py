@@ -49,9 +49,12 @@ class TokenClient(Protocol):
     def request(self, scopes: tuple[str, ...], options: Mapping[str, Any], /) -> TokenRequest:
         """The canonical request for a call's scopes and keywords, or the error that tells what is wrong with them.
 
-        Pure: no I/O, no waiting, the same result for the same arguments. Options are those the caller passed, none of
-        them None or empty; `rejected` is never among them. Everything that may change the result must be in the
-        request, for equal requests share one token. It must hold no secret.
+        Pure: no I/O, no waiting, the same result for the same arguments. Scopes are sorted, each once, none empty.
+        Options are those the caller passed, none of them None or empty; `rejected` is never among them. `grant` is a
+        word of yours; "user" says that it is for a user, and without an `account` for whoever has signed in.
+
+        Everything that may change the result must be in the request, for equal requests share one token. It must hold
+        no secret.
 
         Raises:
             TypeError: an option that is unknown, of the wrong type, or not for this kind of client.
@@ -71,18 +74,26 @@ class TokenClient(Protocol):
         """Do, outside of any lock, whatever must be waited for before the authority can be asked; or raise.
 
         Here belong the wait for a Retry-After, the back-off before attempt 1, 2, ..., a breaker's refusal, the
-        building of what is built once, and a credential that must itself be awaited. Raise `attempt.failure`, or
-        something clearer, to give up: whether a failure is worth another attempt is the client's to know. It may
-        be cancelled at any await.
+        building of what is built once, and a credential that must itself be awaited. After an `AuthorityError` of
+        `acquire` it is called again, to say whether another attempt is worth it: raise `attempt.failure` to give up.
+        A client that never tries twice writes
+
+            if attempt.failure is not None:
+                raise attempt.failure
+
+        and one that does waits in between, for nobody else does. It may be cancelled at any await.
         """
         ...
 
     async def acquire(self, request: TokenRequest, session: bytes | None, /) -> Acquired:
         """Ask the authority for a token, once, by means of the session if there is one; never ask a person.
 
-        Once a request may have left, cancellation must wait until its answer is here, and the answer be returned
-        (`aiomsal` does so where it hops to a thread): a rotated refresh token would be lost with it. It has to end by
-        a timeout of its own.
+        The token's dates are epoch seconds by the clock the manager was given: `expires_at`; `obtained_at`, best taken
+        before the request left; `refresh_at` if the authority gave advice, else the same as `expires_at`.
+
+        With a session, once a request may have left, cancellation must wait until its answer is here, and the answer
+        be returned: a rotated refresh token would be lost with it. Our clients do so by asking in a worker thread. It
+        has to end by a timeout of its own.
 
         Raises:
             InteractionRequired: a person is needed.

@@ -365,6 +365,7 @@ class TokenManager:
             shelf=self._shelf,
             sessions=self._sessions,
             timeout=self._acquire_timeout,
+            clock=self._clock,
             accepts=accepts,
             patient=not stale,
         )

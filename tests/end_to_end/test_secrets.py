@@ -414,7 +414,6 @@ async def test_what_a_callable_raises_shows_no_assertion(
     diary.check()
 
 
-@pytest.mark.xfail(strict=True, reason="the callable's own error is chained as it is, message and all")
 @pytest.mark.parametrize("kind", ["callable", "async callable"])
 async def test_nor_does_the_traceback_of_that_error(
     kind: str, house: House, certificate: ClientCertificate, ears: Ears

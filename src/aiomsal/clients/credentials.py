@@ -110,10 +110,12 @@ class Assertion:
         if not _is_async(source):
             return None
         try:
-            made = await cast("Callable[[], Awaitable[str]]", source)()
-        except Exception as error:
-            raise _no_assertion(error) from error
-        return _checked(made)
+            return _checked(await cast("Callable[[], Awaitable[str]]", source)())
+        except InvalidClient:
+            raise
+        except Exception as error:  # noqa: BLE001 -- theirs, whatever it is
+            refused = _no_assertion(error)
+        raise refused
 
     def for_msal(self, assertion: Callable[[], str], /) -> object:
         """See `Credential`."""
@@ -128,11 +130,13 @@ class Assertion:
         assert callable(self._source), "a TokenSource is awaited"
         try:
             made = self._source()
-        except Exception as error:
-            raise _no_assertion(error) from error
-        if inspect.iscoroutine(made):
-            made.close()
-        return _checked(made)
+        except Exception as error:  # noqa: BLE001 -- theirs, whatever it is
+            refused = _no_assertion(error)
+        else:
+            if inspect.iscoroutine(made):
+                made.close()
+            return _checked(made)
+        raise refused
 
     async def _of_token(self, source: TokenSource) -> str:
         try:
@@ -290,8 +294,11 @@ def _checked(made: object) -> str:
 
 
 def _no_assertion(error: Exception) -> InvalidClient:
+    """To be raised when theirs is no longer being handled: an error that may quote the assertion is not chained."""
     words = scrubbed(f"{type(error).__name__}: {error}", ())
-    return InvalidClient(f"the client assertion could not be had: {words}", code="no_assertion")
+    refused = InvalidClient(f"the client assertion could not be had: {words}", code="no_assertion")
+    refused.__cause__ = in_words(error)
+    return refused
 
 
 def _b64(raw: bytes) -> str:
