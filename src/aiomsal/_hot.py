@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -134,8 +134,9 @@ class HotTokens:
         scopes = held.request.scopes
         if self._held.get(held.request) is not held:
             return
-        if isinstance(key, tuple) and key[1] == scopes:
-            key = (KEYWORDS, scopes, *key[2:])  # with the tuple of scopes that is here already
+        if isinstance(key, tuple):
+            _, theirs, *keywords = cast("tuple[object, ...]", key)
+            key = (KEYWORDS, scopes if theirs == scopes else theirs, *keywords)  # the tuple that is here already
         if (key,) == scopes:
             self.aliases[scopes[0]] = held
         elif key not in held.aliases and len(held.aliases) < ALIASES:

@@ -294,8 +294,9 @@ class TokenManager:
 
     def _silent(self, request: TokenRequest, rejected: Token | None) -> Awaitable[Token]:
         """Go along with the flight for a request, and with another if it brings nothing."""
+        bound = self._bound(request)
         return self._flights.join(
-            bound := self._bound(request),
+            bound,
             self._fly,
             bound,
             rejected,
