@@ -159,5 +159,9 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- hypothesis ------------------------------------------------------------------------------------------------------
 
 # No deadline for one example: on a busy machine it measures the machine, and each test has a timeout anyway.
-hypothesis.settings.register_profile("aiomsal", hypothesis.settings(), deadline=None, print_blob=True)
+# A machine that is busy makes examples slowly: that is no fault of the test.
+BUSY = [hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile(
+    "aiomsal", hypothesis.settings(), deadline=None, print_blob=True, suppress_health_check=BUSY
+)
 hypothesis.settings.load_profile("aiomsal")

@@ -1052,3 +1052,17 @@ def test_a_forked_child_works_though_the_parent_held_the_lock_and_had_a_flight_a
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(FORK)], timeout=40, capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr.decode()
+
+
+async def test_whoever_leaves_a_flight_that_is_nobodys_leaves_no_seat_behind() -> None:
+    flights, authority = Flights[str](), Authority()
+    async with anyio.create_task_group() as group:
+        callers = [Caller(group, lambda: flights.join("key", authority.acquire)) for _ in range(10)]
+        await settle()
+        assert len(flights._aloft["key"].passengers) == 10
+        for caller in callers[1:]:
+            caller.leave()
+        await settle()
+        assert len(flights._aloft["key"].passengers) == 1
+        authority.last.land("token")
+    assert callers[0].value == "token"
