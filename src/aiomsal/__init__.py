@@ -85,13 +85,14 @@ _HOMES = {
     "SignIn": ".sign_in",
 }
 
+if not TYPE_CHECKING:  # or a checker would take every misspelt name for one that is loaded here
 
-def __getattr__(name: str) -> object:
-    """Load a client when it is first named: `import aiomsal` is for adapters and libraries too, who name none."""
-    if (home := _HOMES.get(name)) is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(home, __name__), name)
-    return value
+    def __getattr__(name: str) -> object:
+        """Load a client when it is first named: `import aiomsal` is for adapters and libraries too, who name none."""
+        if (home := _HOMES.get(name)) is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(home, __name__), name)
+        return value
 
 
 def __dir__() -> list[str]:

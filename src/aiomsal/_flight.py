@@ -303,8 +303,13 @@ class Flights(Generic[T]):
         self._recall(flight)
 
     def _recall(self, flight: Flight[T]) -> None:
+        at_home = _on(flight.home)
         for errand in (flight.task, flight.timer):
-            if errand is not None:
+            if errand is None:
+                continue
+            if at_home:  # at once: on trio it would have another turn before it hears of it
+                errand.cancel()
+            else:
                 flight.home.call_soon(errand.cancel)
 
     def _expire(self, flight: Flight[T], timeout: float) -> None:
@@ -322,6 +327,13 @@ class Flights(Generic[T]):
                 last = flight.passengers.pop(seat, None) is not None and not flight.passengers
             if last:
                 self._abort(flight, FlightAborted("everybody who waited has left", code="abandoned"))
+
+
+def _on(home: Home) -> bool:
+    try:
+        return here() == home
+    except RuntimeError:  # no loop is running here, or none of its tasks
+        return False
 
 
 def _disembark(seats: list[Seat], flight: Flight[Any]) -> None:

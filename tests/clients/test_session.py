@@ -112,7 +112,7 @@ def test_who_leaves_takes_everything_along() -> None:
 EVENT: dict[str, Any] = {
     "client_id": "app",
     "scope": ["User.Read"],
-    "token_endpoint": "https://e/home/oauth2/v2.0/token",
+    "token_endpoint": "https://e/tenant/oauth2/v2.0/token",
     "environment": "e",
     "grant_type": "urn:ietf:params:oauth:grant-type:device_code",
     "data": {"device_code": "dc-secret"},

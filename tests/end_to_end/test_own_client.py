@@ -145,13 +145,21 @@ async def test_a_rejected_token_and_a_claims_challenge_reach_it(tokens: TokenMan
     assert (await tokens.get("read")).value == "token-3"
 
 
-async def test_its_callers_may_leave(tokens: TokenManager, provider: Provider) -> None:
+async def test_its_callers_may_leave(tokens: TokenManager, provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answer, post = anyio.Event(), anyio.Event(), provider.post
+
+    async def held(url: str, data: dict[str, Any]) -> tuple[int, str]:
+        asked.set()
+        await answer.wait()
+        return await post(url, data)
+
+    monkeypatch.setattr(provider, "post", held)
     async with anyio.create_task_group() as group:
         callers = [Caller(group, tokens.get, "read") for _ in range(10)]
-        while not provider.aloft:
-            await anyio.lowlevel.checkpoint()
+        await asked.wait()
         for caller in callers[:5]:
             caller.scope.cancel()
+        answer.set()
     assert [caller.outcome for caller in callers[:5]] == [None] * 5
     one_token([caller.outcome for caller in callers[5:]])
     assert len(provider.asked) == 1
