@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, TypeVarTuple, ca
 import anyio
 
 from ._errors import AuthorityUnavailable, FlightAborted, TokenError
-from ._spawn import here
+from ._spawn import here, is_cancellation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
@@ -77,7 +77,7 @@ class Flights(Generic[T]):
         self._renew()
 
     def __len__(self) -> int:
-        return len(self._flights())
+        return len(self._aloft) if self._pid == os.getpid() else 0
 
     def launch(
         self,
@@ -93,7 +93,7 @@ class Flights(Generic[T]):
         """
         home = here()
         with self.guard():
-            if self._flying(key, home) is not None or look(*args) is not None:
+            if self._closed or self._flying(key, home) is not None or look(*args) is not None:
                 return
             flight = self._register(key, home, owned=False)
         self._start(flight, partial(acquire, *args), timeout)
@@ -157,6 +157,8 @@ class Flights(Generic[T]):
         for flight in self._flights():
             if flight.owned:
                 self._abort(flight, closed)
+            elif not flight.home.alive():
+                self._land(flight)
         home = here()
         with anyio.move_on_after(timeout):
             for flight in self._flights():
@@ -206,7 +208,7 @@ class Flights(Generic[T]):
         home = flight.home if flight.home == home else home
         flight.passengers[seat] = home
         if len(flight.passengers) >= flight.roomy:
-            flight.passengers = {each: theirs for each, theirs in flight.passengers.items() if not each.done()}
+            flight.passengers = {each: theirs for each, theirs in flight.passengers.copy().items() if not each.done()}
             flight.roomy = max(SWEEP, 2 * len(flight.passengers))
         if home is not flight.home and home not in flight.watches:
             flight.watches[home] = home.call_later(LOOK_ABROAD, lambda: self._watch(flight, home))
@@ -262,16 +264,18 @@ class Flights(Generic[T]):
                 self._land(flight, error=error)
             except GeneratorExit:  # the loop is gone, and perhaps the lock is held by the code that was interrupted
                 raise
-            except BaseException:
-                self._land(flight)
-                raise
+            except BaseException as error:
+                stopped = is_cancellation(error) or isinstance(error, (KeyboardInterrupt, SystemExit))
+                self._land(flight, error=None if stopped else error)
+                if stopped:  # any other, such as a test's verdict, is for the passengers: on trio it would end the run
+                    raise
             else:
                 self._land(flight, (result,))
 
         try:
             if timeout is not None:
                 flight.timer = flight.home.call_later(timeout, lambda: self._expire(flight, timeout))
-            flight.task = flight.home.detach(fly)
+            flight.task = flight.home.detach(fly, lambda: self._land(flight))
         except BaseException:  # such as trio's in its last moments: nobody flies it, and the key must not be lost
             self._land(flight)
             raise
@@ -298,7 +302,7 @@ class Flights(Generic[T]):
         for home, seats in by_home.items():
             home.call_soon(_disembark, seats, flight)
 
-    def _abort(self, flight: Flight[T], error: TokenError) -> None:
+    def _abort(self, flight: Flight[T], error: TokenError | None) -> None:
         self._land(flight, error=error)
         self._recall(flight)
 
@@ -326,7 +330,7 @@ class Flights(Generic[T]):
             with self.guard():
                 last = flight.passengers.pop(seat, None) is not None and not flight.passengers
             if last:
-                self._abort(flight, FlightAborted("everybody who waited has left", code="abandoned"))
+                self._abort(flight, None)  # lost: who came aboard meanwhile, on another loop, launches anew
 
 
 def _on(home: Home) -> bool:
@@ -353,14 +357,11 @@ def copy_of(error: E) -> E:
 
     An error of ours says all there is to say; of any other the traceback shows where it came from.
     """
-    twin = _twin(error)
+    twin = None
+    with contextlib.suppress(Exception):  # a frozen one, for example: nobody may be left waiting for it
+        twin = _twin(error)
     if twin is None:
         return error.with_traceback(None)  # it cannot be copied: shared, and begun anew by each
-    twin.args = error.args  # a constructor may have put words around them, and now around these again
-    twin.__cause__ = error.__cause__
-    twin.__suppress_context__ = error.__suppress_context__
-    if notes := getattr(error, "__notes__", None):
-        twin.__notes__ = list(notes)
     return twin.with_traceback(None if isinstance(error, TokenError) else error.__traceback__)
 
 
@@ -369,9 +370,13 @@ def _twin(error: E) -> E | None:
     try:
         twin = copy.copy(error)
     except Exception:  # noqa: BLE001 -- a constructor that wants other arguments: go round it
-        try:
-            twin = kind.__new__(kind, *error.args)
-            twin.__dict__.update(error.__dict__)
-        except Exception:  # noqa: BLE001 -- whatever it objects to
-            return None
-    return twin if type(twin) is kind and twin is not error else None
+        twin = kind.__new__(kind, *error.args)
+        twin.__dict__.update(error.__dict__)
+    if type(twin) is not kind or twin is error:
+        return None
+    twin.args = error.args  # a constructor may have put words around them, and now around these again
+    twin.__cause__ = error.__cause__
+    twin.__suppress_context__ = error.__suppress_context__
+    if notes := getattr(error, "__notes__", None):
+        twin.__notes__ = list(notes)
+    return twin

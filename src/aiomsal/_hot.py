@@ -49,6 +49,11 @@ class Held:
         self.kill()
 
     @property
+    def held(self) -> bool:
+        """Whether it has not been killed."""
+        return self._leeway != math.inf
+
+    @property
     def usable_until(self) -> float:
         """The last moment at which the token may be handed out."""
         return self.token.expires_at - self._leeway
@@ -153,11 +158,17 @@ class HotTokens:
         if self._held.get(held.request) is held:
             del self._held[held.request]
 
+    def tidy(self) -> None:
+        """Let go of what was dropped: until then it stays where it was, token and all, for the hand to come by."""
+        self._ring = [held for held in self._ring if held.held]
+        self._hand = 0
+
     def rewind(self, now: float) -> None:
         """The clock has gone back to now: drop what it says was obtained in the future."""
         for held in self:
             if held.token.obtained_at > now and not held.usable(now):
                 self.drop(held)
+        self.tidy()
         self.since = now
 
     def accepts(self, token: Token, now: float, *, fresh: bool) -> bool:

@@ -224,6 +224,7 @@ class TokenManager:
             self._closed = True  # what a worker thread still brings is saved, and not held
             for held in self._hot:
                 self._hot.drop(held)
+            self._hot.tidy()
 
     async def __aenter__(self) -> Self:
         return self
@@ -255,6 +256,10 @@ class TokenManager:
         """A request that names no account belongs to the accounts there are now."""
         return request._replace(generation=self._sessions.generation) if request.unbound else request
 
+    def _flight_key(self, request: TokenRequest) -> Hashable:
+        """Whoever asks after a sign-out goes along with no flight from before, which may be about to land."""
+        return request if self._people is None else (request, self._sessions.generation)
+
     def _look(self, request: TokenRequest, rejected: Token | None) -> Held | None:
         """What is held for a request, if this caller can use it."""
         held = self._hot.get(self._bound(request))
@@ -279,7 +284,8 @@ class TokenManager:
                 self._hot.alias(held, call)
         if now >= held.fresh_until:
             timeout = self._acquire_timeout
-            self._flights.launch(held.request, self._refresh, held, look=self._look_again, timeout=timeout)
+            key = self._flight_key(held.request)
+            self._flights.launch(key, self._refresh, held, look=self._look_again, timeout=timeout)
         return held.token
 
     def _cold(self, request: TokenRequest, rejected: Token | None) -> Awaitable[Token]:
@@ -290,13 +296,14 @@ class TokenManager:
             return self._silent(request, rejected)
         bound = self._bound(request)
         fly, look = type(self)._fly, type(self)._found  # functions, not methods: two objects less for each who waits
-        return self._flights.board(bound, fly, self, bound, None, look=look, timeout=self._acquire_timeout)
+        key = self._flight_key(bound)
+        return self._flights.board(key, fly, self, bound, None, look=look, timeout=self._acquire_timeout)
 
     def _silent(self, request: TokenRequest, rejected: Token | None) -> Awaitable[Token]:
         """Go along with the flight for a request, and with another if it brings nothing."""
         bound = self._bound(request)
         return self._flights.join(
-            bound,
+            self._flight_key(bound),
             self._fly,
             bound,
             rejected,
@@ -317,7 +324,8 @@ class TokenManager:
         people = self._known_people()
         ask = partial(people.ask, asked, instead_of=request, rejected=rejected, generation=generation)
         look = partial(self._found, request, rejected)
-        return await self._flights.join(("ask", request), ask, look=look, owned=True)
+        refuses = None if rejected is None else partial(_same, rejected)  # it may have been asked for another's sake
+        return await self._flights.join(("ask", request), ask, look=look, refuses=refuses, owned=True)
 
     def _found(self, request: TokenRequest, rejected: Token | None) -> Token | None:
         held = self._look(request, rejected)
@@ -403,9 +411,11 @@ class TokenManager:
             self._sessions.generation += 1
             generation = self._sessions.generation
         for held in self._hot:
-            if held.request.unbound or (left and _account_id(held.token) == left):
+            if held.request.unbound or (left and left in (held.request.account, _account_id(held.token))):
                 with self._flights.guard():
                     self._hot.drop(held)
+        with self._flights.guard():
+            self._hot.tidy()
         return generation
 
     def _known_people(self) -> People:

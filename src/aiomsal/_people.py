@@ -97,8 +97,11 @@ class People:
         key = self._client.session_of(account)
         if key is None:
             raise TypeError("a client that signs people in names a session for each account (session_of)")
+        before = self._sessions.generation
         session = await insist(partial(self._sessions.enter, key, acquired.session or b""))
         entered = generation = self._unbind("")
+        if entered != before + 1:  # somebody has come or gone meanwhile: perhaps this account, before we heard of it
+            generation = await self._sessions.confirm(key, account, before)
         alone = len(self._client.accounts(session.data)) == 1  # else a call that names no account is to ask which
         bound = {"generation": entered} if alone else {"account": account, "login_hint": ""}
         requests = [each._replace(**bound) if each.unbound else each for each in dict.fromkeys((request, instead_of))]

@@ -94,10 +94,13 @@ class Home(Protocol):
         """Have the loop call a function after a delay, in seconds, unless cancelled."""
         ...
 
-    def detach(self, function: Callable[[], Coroutine[Any, Any, None]], /) -> Detached:
+    def detach(
+        self, function: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], object] | None = None, /
+    ) -> Detached:
         """Run a coroutine function that raises nothing in a task of its own, in a copy of the caller's context.
 
-        With asyncio's eager tasks it runs to its first suspension before this returns.
+        With asyncio's eager tasks it runs to its first suspension before this returns. `ended` is called should the
+        task end without having begun the function, and may be called when it ends otherwise.
         """
         ...
 
@@ -130,6 +133,11 @@ async def unhurried(future: Future[T]) -> T:
         if future.exception() is not None:
             raise  # nothing came that could be lost, and whoever was told to stop does not try again
     return future.result()
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether it cancels a task, of asyncio or of the library that runs this one."""
+    return isinstance(error, (asyncio.CancelledError, anyio.get_cancelled_exc_class()))
 
 
 async def insist(operation: Callable[[], Awaitable[T]]) -> T:
@@ -202,8 +210,13 @@ class _AsyncioHome:
         # A context of its own: cancelling a timer of asyncio does not make the loop let go of the caller's.
         return self._loop.call_later(delay, function, context=Context())
 
-    def detach(self, function: Callable[[], Coroutine[Any, Any, None]], /) -> Detached:
-        return _AsyncioTask(self._loop.create_task(function(), context=copy_context()))
+    def detach(
+        self, function: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], object] | None = None, /
+    ) -> Detached:
+        task = self._loop.create_task(function(), context=copy_context())
+        if ended is not None:  # a task that is cancelled before its first step runs nothing of the function
+            task.add_done_callback(lambda _: ended(), context=Context())
+        return _AsyncioTask(task)
 
 
 class _AsyncioTask:
@@ -315,7 +328,9 @@ class _TrioHome:
 
         return self.detach(wait)
 
-    def detach(self, function: Callable[[], Coroutine[Any, Any, None]], /) -> Detached:
+    def detach(
+        self, function: Callable[[], Coroutine[Any, Any, None]], _ended: Callable[[], object] | None = None, /
+    ) -> Detached:
         import trio
 
         scope = trio.CancelScope()

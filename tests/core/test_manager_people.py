@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
-from aiomsal import AccountRequired, FlightAborted, InteractionRequired, SignInError, TokenManager
+from aiomsal import AccountRequired, FlightAborted, InteractionRequired, SignInError, Token, TokenManager
 from aiomsal.testing._scripted import ScriptedClient
 from tests.core.manager_support import ALICE, BOB, Call, Rig, SharedStore, at_once, people, settle
 
@@ -505,3 +506,94 @@ async def test_an_application_without_session_is_not_asked_again_within_the_minu
     rig.clock.advance(-3600)
     await refused(rig, "mail")
     assert rig.asked == 2
+
+
+# -- sign-outs at the worst moments ----------------------------------------------------------------------------------
+
+
+async def test_a_sign_out_while_a_sign_ins_write_is_on_its_way_back_is_final() -> None:
+    store = SharedStore()
+    rig = people(store=store)
+    done, go_on = anyio.Event(), anyio.Event()
+    write = store.set
+
+    async def slow(*args: Any, **options: Any) -> bool:
+        written = await write(*args, **options)
+        store.set = write  # type: ignore[method-assign]
+        done.set()
+        await go_on.wait()
+        return written
+
+    store.set = slow  # type: ignore[method-assign]
+    async with anyio.create_task_group() as group:
+        call = Call(group, rig.tokens.sign_in, "mail")
+        (await rig.asking()).land(account=ALICE)
+        await done.wait()
+        await rig.tokens.sign_out(ALICE)
+        go_on.set()
+    assert isinstance(call.error, InteractionRequired)
+    assert await rig.tokens.accounts() == ()
+    with pytest.raises(AccountRequired):
+        await rig.tokens.get_silent("mail", account=ALICE)
+
+
+async def test_who_asks_after_a_sign_out_goes_along_with_no_flight_from_before() -> None:
+    rig = people(can_ask=False)
+    await rig.enrol_by_hand(ALICE)
+    async with anyio.create_task_group() as group:
+        before = Call(group, rig.tokens.get, "mail", account=ALICE)
+        acquisition = await rig.parked()
+        await rig.tokens.sign_out(ALICE)
+        after = Call(group, rig.tokens.get_silent, "mail", account=ALICE)
+        await settle()
+        assert isinstance(after.error, AccountRequired)
+        acquisition.land()
+    assert isinstance(before.error, InteractionRequired)
+
+
+async def test_a_sign_out_takes_tokens_that_name_no_account_along() -> None:
+    rig = people(can_ask=False)
+    await rig.enrol_by_hand(ALICE)
+    await rig.hold("mail", account=ALICE)
+    for held in rig.tokens._hot:
+        held.token = dataclasses.replace(held.token, account=None)
+    await rig.tokens.sign_out(ALICE)
+    assert rig.tokens.stats().tokens == 0
+
+
+async def test_a_sign_out_and_a_close_let_go_of_the_tokens_themselves() -> None:
+    rig = people(can_ask=False)
+    await rig.enrol_by_hand(ALICE, BOB)
+    await rig.hold("mail", account=ALICE)
+    await rig.hold("mail", account=BOB)
+    await rig.tokens.sign_out(ALICE)
+    assert [held.token.account for held in rig.tokens._hot._ring] == [BOB]
+    await rig.tokens.aclose()
+    assert rig.tokens._hot._ring == []
+
+
+async def test_who_rejects_a_token_does_not_get_it_for_anothers_having_asked() -> None:
+    rig = people()
+    await rig.enrol(ALICE, scope="mail")
+    first = await rig.tokens.get("mail", account=ALICE)
+    async with anyio.create_task_group() as group:
+        Call(group, rig.tokens.sign_in, "other")  # the person is busy
+        busy = await rig.asking()
+        one = Call(group, rig.tokens.get, "mail", account=ALICE, rejected=first)
+        (await rig.parked()).fail(InteractionRequired("no"))
+        await settle()
+        challenged = Call(group, rig.tokens.get_silent, "mail", account=ALICE, claims='{"c":1}')
+        (await rig.parked()).land("second")
+        await settle()
+        second = challenged.outcome
+        assert isinstance(second, Token)
+        other = Call(group, rig.tokens.get, "mail", account=ALICE, rejected=second)
+        (await rig.parked()).fail(InteractionRequired("no"))
+        await settle()
+        busy.land(account=ALICE)
+        for _ in range(4):
+            await settle()
+            for acquisition in (*rig.client.parked, *rig.client.sign_ins.parked):
+                acquisition.land("third", account=ALICE)
+    assert one.value in ("second", "third")
+    assert other.value == "third"
