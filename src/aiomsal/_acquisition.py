@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 
 from ._client import Attempt, SignInClient
 from ._errors import AuthorityError, InteractionRequired, TokenError
@@ -87,6 +88,9 @@ class Acquisition:
                     return await self._ask(session), True
                 except AuthorityError as error:
                     failure = error  # whether to try again is the client's to say, without the lock
+            await anyio.lowlevel.checkpoint()  # a client that waits for nothing must not take the loop with it
+            if anyio.current_time() >= deadline:
+                raise failure
         raise AssertionError  # itertools.count() does not end
 
     def _lock(self) -> AbstractAsyncContextManager[bool]:

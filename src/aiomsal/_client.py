@@ -81,7 +81,8 @@ class TokenClient(Protocol):
             if attempt.failure is not None:
                 raise attempt.failure
 
-        and one that does waits in between, for nobody else does. It may be cancelled at any await.
+        and one that does waits in between, for nobody else does: to return at once means to ask again now. It may be
+        cancelled at any await.
         """
         ...
 

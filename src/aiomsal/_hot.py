@@ -102,6 +102,7 @@ class HotTokens:
         self._ring: list[Held] = []  # every entry of _held, and those dropped since the hand last came by
         self._hand = 0
         self._moments: dict[float, float] = {}
+        self._told = False
         self.aliases: dict[Hashable, Held] = {}
         self.since = NEVER
         """Nothing held was obtained later: an earlier now is a clock that has gone back."""
@@ -201,6 +202,13 @@ class HotTokens:
         if not expires_at - now <= TEN_YEARS:  # NaN too
             logger.warning("a token said to live for more than ten years is held for an hour")
             expires_at = now + UNBELIEVABLE_LIFE
+        if expires_at <= now and not self._told:
+            self._told = True
+            logger.warning(
+                "a token came that had expired %.0f s before: its dates are to be epoch seconds, by the clock that the "
+                "client and the manager share",
+                now - expires_at,
+            )
         leeway = min(self._leeway, max(expires_at - token.obtained_at, 0.0) / 10)
         refresh_at = self._refresh_at(token, expires_at)
         refresh_at = min(expires_at - leeway, refresh_at - self._random() * self._jitter(token, refresh_at))

@@ -82,7 +82,7 @@ class TokenManager:
         on_store_error: Literal["serve", "raise"] = "serve",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        _check(client, max_tokens=max_tokens, acquire_timeout=acquire_timeout)
+        _check(client, store, max_tokens=max_tokens, acquire_timeout=acquire_timeout)
         if not refresh_ahead >= 0 or not leeway >= 0:
             raise ValueError("refresh_ahead and leeway are seconds, 0 or more")
         if on_store_error not in ("serve", "raise"):
@@ -121,6 +121,12 @@ class TokenManager:
         From memory it never suspends. A token due for a refresh is returned at once, and refreshed behind it. Without
         one that works it waits for the one flight that all callers of the same request share; cancelling this call
         changes nothing for that flight. May ask a person, if the client was given a `sign_in` and nothing else helps.
+
+        Keywords, as far as the client knows them:
+            account: the user: an `Account` or its home account id.
+            login_hint: the user name, to choose among the accounts that have signed in.
+            claims: a claims challenge (JSON): a token obtained for it answers until it is itself rejected.
+            rejected: the token that a resource refused: a new one, unless the one held is already another.
 
         Raises:
             TypeError: a keyword that is unknown, None or empty, or not for this kind of client.
@@ -236,6 +242,8 @@ class TokenManager:
 
     def _read(self, scopes: tuple[str, ...], options: Mapping[str, object]) -> tuple[TokenRequest, Token | None]:
         """The request for a call, and the token it rejects; or what is wrong with it."""
+        if "scopes" in options:
+            raise TypeError('scopes come by position, each a string: get("User.Read", "Mail.Read")')
         if not options:
             return self._client.request(canonical_scopes(scopes), options), None
         others, rejected = check_options(options)
@@ -451,7 +459,11 @@ def _name(error: BaseException) -> str:
     return f"{type(error).__name__}: {code}" if code else type(error).__name__
 
 
-def _check(client: object, *, max_tokens: int, acquire_timeout: float) -> None:
+def _check(client: object, store: object, *, max_tokens: int, acquire_timeout: float) -> None:
+    if isinstance(client, type):
+        raise TypeError(f"pass a client, {client.__name__}(...), not its class")
+    if store is not None and not all(callable(getattr(store, name, None)) for name in ("get", "set", "delete", "lock")):
+        raise TypeError(f"store is a TokenStore, such as MemoryStore(), not {type(store).__name__}")
     if not all(callable(getattr(client, name, None)) for name in ("request", "session_key", "prepare", "acquire")):
         raise TypeError(
             f"a client is a ConfidentialClient, a PublicClient or another TokenClient, not {type(client).__name__}"

@@ -739,9 +739,7 @@ async def test_close_waits_for_flights_aborts_owned_ones_and_refuses_new_ones() 
         assert owned.last.cancelled
         with pytest.raises(FlightAborted, match="closed"):
             await flights.join("another", silent.acquire)
-        flights.launch(
-            "another", silent.acquire, look=nothing
-        )  # for one whose token works still
+        flights.launch("another", silent.acquire, look=nothing)  # for one whose token works still
         assert len(flights) == 1
         silent.last.land("token")
     assert (patient.value, closing.outcome) == ("token", "value")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from aiomsal._token import Account, canonical_claims
@@ -11,7 +12,7 @@ from aiomsal._token import Account, canonical_claims
 from ._transport import TransportOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from ._transport import HttpClient
 
@@ -53,6 +54,10 @@ def transport_options(
     imds: bool = False,
 ) -> TransportOptions:
     """How the authority is reached, checked."""
+    if not isinstance(timeout, (int, float, tuple)):  # pyright: ignore[reportUnnecessaryIsInstance] -- callers may
+        raise TypeError(f"timeout is a number of seconds, or (to connect, to answer), not {timeout!r}")
+    if proxies is not None and not isinstance(proxies, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] -- as above
+        raise TypeError('proxies is a dict, such as {"https": "http://proxy:8080"}; {} for none')
     both = timeout if isinstance(timeout, tuple) else (min(timeout, 5.0), timeout)
     return TransportOptions(http_client, proxies, None if ca_file is None else os.fspath(ca_file), both, imds)
 
@@ -84,6 +89,10 @@ def account_id_of(options: Mapping[str, Any]) -> str:
         return account.home_account_id
     if not isinstance(account, str):
         _refuse_account(account)
+    if "@" in account:
+        raise ValueError(
+            f"account is an Account or its home account id, not a user name: pass login_hint={account!r} instead"
+        )
     return account
 
 

@@ -59,6 +59,8 @@ class Secret:
     def __init__(self, value: str) -> None:
         if not value or value.isspace():
             raise ValueError("the client secret is empty: is the setting it comes from missing?")
+        if value != value.strip():
+            raise ValueError("the client secret begins or ends with white space: strip it (a newline from a file?)")
         self._value = value
 
     def __repr__(self) -> str:
