@@ -7,7 +7,6 @@ the key of a user's token record contains it, so deleting the session orphans it
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 from typing import Final, NamedTuple, cast
@@ -39,13 +38,13 @@ def new_session(data: bytes) -> Session:
 
 def session_record_key(session_key: str) -> str:
     """Where a session is kept."""
-    return f"{PREFIX}/session/{hashlib.sha256(session_key.encode()).hexdigest()}"
+    return f"{PREFIX}/session/{_digest(session_key)}"
 
 
 def token_record_key(request: TokenRequest, session: Session | None) -> str:
     """Where a request's token is kept; the same in every process that shares the store."""
     parts = json.dumps([request._replace(generation=0), session.id if session else None], separators=(",", ":"))
-    return f"{PREFIX}/token/{hashlib.sha256(parts.encode()).hexdigest()}"
+    return f"{PREFIX}/token/{_digest(parts)}"
 
 
 def dump_session(session: Session) -> bytes:
@@ -90,3 +89,9 @@ def _strings(values: object) -> list[str]:
     if not isinstance(values, list) or not all(isinstance(value, str) for value in cast("list[object]", values)):
         raise TypeError("fields of the wrong type")
     return cast("list[str]", values)
+
+
+def _digest(text: str) -> str:
+    import hashlib
+
+    return hashlib.sha256(text.encode()).hexdigest()
