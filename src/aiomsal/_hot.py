@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("aiomsal")
 
 KEYWORDS: Final = object()
-"""Begins the key of a call with more than one scope, so that nothing a caller passes can be equal to it."""
+"""Begins the key of a call with keywords or several scopes, so that nothing a caller passes can be equal to it."""
 NEVER: Final = -math.inf
 TEN_YEARS: Final = 10 * 365.25 * 86_400
 UNBELIEVABLE_LIFE: Final = 3600.0

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiomsal._hot import ALIASES, CHANCES, TEN_YEARS, UNBELIEVABLE_LIFE, Held, HotTokens
+from aiomsal._hot import ALIASES, CHANCES, MOST_MOMENTS, TEN_YEARS, UNBELIEVABLE_LIFE, Held, HotTokens
 from aiomsal._token import Token, TokenRequest
 
 if TYPE_CHECKING:
@@ -396,3 +396,26 @@ def test_a_clock_set_back_by_less_than_the_leeway_costs_no_token() -> None:
     hot.rewind(NOW - 20)
     assert hot.get(request("a")) is held
     assert held.fresh_until > NOW - 20
+
+
+# -- bounds of what is kept beside the tokens ------------------------------------------------------------------------
+
+
+def test_the_alias_of_a_single_scope_goes_with_its_token() -> None:
+    hot = hot_tokens(max_tokens=3)
+    for number in range(20):
+        hot.alias(put(hot, request(number), token(), number, NOW), str(number))
+        assert set(hot.aliases) == {held.request.scopes[0] for held in hot}
+    assert len(hot.aliases) == 3
+    for held in hot:
+        hot.drop(held)
+    assert hot.aliases == {}
+
+
+def test_moments_are_shared_and_bounded() -> None:
+    hot = hot_tokens()
+    one, other = (put(hot, request(name), token(at=NOW + part), 1, NOW) for name, part in (("a", 0.1), ("b", 0.2)))
+    assert one.token.refresh_at is other.token.refresh_at
+    for number in range(MOST_MOMENTS + 10):
+        put(hot, request("a"), token(at=NOW + number), number, NOW + number)
+        assert len(hot._moments) <= MOST_MOMENTS

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiomsal import Account, Token, TokenManager, TokenRequest
+from aiomsal import Account, AuthorityError, Token, TokenManager, TokenRequest
+from aiomsal._manager import MOST_REQUESTS
 from aiomsal.testing._scripted import ScriptedClient, script_of
 from tests.core.manager_support import ALICE, BOB, SCOPE, START, Call, Rig, at_once, people, settle
 
@@ -331,3 +332,12 @@ def test_the_constructor_refuses_what_cannot_be_right(options: Any, error: type[
         TokenManager(ScriptedClient(), **options)
     with pytest.raises(TypeError, match="a client is"):
         TokenManager("client-id")  # type: ignore[arg-type]
+
+
+async def test_the_calls_remembered_until_they_have_a_token_are_bounded() -> None:
+    rig = Rig(script=lambda acquisition: acquisition.fail(AuthorityError("no")))
+    for number in range(MOST_REQUESTS + 10):
+        with pytest.raises(AuthorityError):
+            await rig.tokens.get(f"scope-{number}")
+        assert len(rig.tokens._requests) <= MOST_REQUESTS
+    assert rig.tokens.stats().tokens == 0
