@@ -76,17 +76,17 @@ async def leave_by_task_cancel(join: Callable[[], Awaitable[Any]]) -> None:
 
 async def leave_by_wait_for(join: Callable[[], Awaitable[Any]]) -> None:
     with pytest.raises(asyncio.TimeoutError):
-        await asyncio.wait_for(join(), 0.001)
+        await asyncio.wait_for(join(), 0.05)
 
 
 async def leave_by_asyncio_timeout(join: Callable[[], Awaitable[Any]]) -> None:
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.001):
+        async with asyncio.timeout(0.05):
             await join()
 
 
 async def leave_by_anyio_scope(join: Callable[[], Awaitable[Any]]) -> None:
-    with anyio.move_on_after(0.001) as scope:
+    with anyio.move_on_after(0.05) as scope:
         await join()
     assert scope.cancelled_caught
 
