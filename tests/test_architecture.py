@@ -28,7 +28,8 @@ ARROWS: dict[str, set[str]] = {
     # the ground: data, and what differs between asyncio and trio
     "_token": set(),
     "_errors": {"_token"},
-    "_client": {"_errors", "_token"},
+    "_asked": {"_token"},
+    "_client": {"_asked", "_errors", "_token"},
     "_stats": set(),
     "_spawn": set(),
     # mechanisms: they know nothing of each other, and nothing of clients
@@ -40,19 +41,19 @@ ARROWS: dict[str, set[str]] = {
     "stores": {"_turns"},
     # policy: what is kept, how a token is got, who is asked
     "_shelf": {"_errors", "_records", "_token", "stores"},
-    "_sessions": {"_client", "_errors", "_flight", "_records", "_shelf", "_token"},
+    "_sessions": {"_asked", "_client", "_errors", "_flight", "_records", "_shelf", "_token"},
     "_acquisition": {"_client", "_errors", "_flight", "_records", "_sessions", "_shelf", "_spawn", "_token"},
-    "_people": {"_client", "_errors", "_records", "_sessions", "_shelf", "_spawn", "_token", "_turns"},
+    "_people": {"_asked", "_client", "_errors", "_records", "_sessions", "_shelf", "_spawn", "_token", "_turns"},
     "_manager": {
-        *("_acquisition", "_client", "_errors", "_flight", "_hot", "_people", "_sessions", "_shelf", "_source"),
+        *("_acquisition", "_asked", "_client", "_errors", "_flight", "_hot", "_people", "_sessions", "_shelf", "_source"),
         *("_stats", "_token", "stores"),
     },
     # beside it: they meet the manager through the protocols of `_client`, and neither imports the other
-    "sign_in": {"_client", "_errors", "_token"},
-    "clients": {"_client", "_errors", "_flight", "_spawn", "_token", "sign_in"},
+    "sign_in": {"_asked", "_client", "_errors"},
+    "clients": {"_asked", "_client", "_errors", "_flight", "_spawn", "_token", "sign_in"},
     # on top
-    "": {"_client", "_errors", "_manager", "_stats", "_token", "clients", "sign_in", "stores"},
-    "testing": {"_client", "_errors", "_spawn", "_token"},
+    "": {"_asked", "_client", "_errors", "_manager", "_stats", "_token", "clients", "sign_in", "stores"},
+    "testing": {"_asked", "_client", "_errors", "_spawn", "_token"},
     "cli": {"", "testing"},
     "__main__": {"cli"},
 }
@@ -70,7 +71,7 @@ HOMES: dict[str, set[str]] = {
     "msal": {"clients._msal", "clients._session_cache", "cli.naive"},  # the demo shows the naive way
     "requests": {"clients._transport", "testing._entra.session"},  # within a process, FakeEntra raises what it would
     "cryptography": {"clients.credentials", "testing._entra.keys", "testing._entra.tls"},
-    "h11": {"testing._entra.connection"},
+    "h11": {"sign_in", "testing._entra.connection"},
     "pytest": {"testing.pytest_plugin"},
 }
 

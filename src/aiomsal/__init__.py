@@ -6,6 +6,7 @@ Importing this loads neither MSAL nor any optional library; the clients are load
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ._asked import SignInFlow, SignInOptions, SignInRequest, TenantProfile
 from ._client import Acquired, Attempt, SignInClient, TokenClient
 from ._errors import (
     AccountRequired,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .clients.credentials import Certificate as Certificate
     from .clients.public import PublicClient as PublicClient
     from .sign_in import SignIn as SignIn
+    from .sign_in.browser import Browser as Browser
     from .sign_in.device_code import DeviceCode as DeviceCode
     from .sign_in.device_code import DevicePrompt as DevicePrompt
 
@@ -44,6 +46,7 @@ __all__ = [
     "Attempt",
     "AuthorityError",
     "AuthorityUnavailable",
+    "Browser",
     "Certificate",
     "Classification",
     "Cloud",
@@ -60,9 +63,13 @@ __all__ = [
     "SignIn",
     "SignInClient",
     "SignInError",
+    "SignInFlow",
+    "SignInOptions",
+    "SignInRequest",
     "SourceOptions",
     "Stats",
     "StoreError",
+    "TenantProfile",
     "Throttled",
     "Token",
     "TokenClient",
@@ -75,6 +82,7 @@ __all__ = [
 
 _HOMES = {
     "Assertion": ".clients.credentials",
+    "Browser": ".sign_in.browser",
     "Certificate": ".clients.credentials",
     "Cloud": ".clients._authority",
     "ConfidentialClient": ".clients.confidential",

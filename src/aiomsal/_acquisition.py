@@ -62,10 +62,10 @@ class Acquisition:
             NothingCame: not `patient`, and somebody else holds the lock, who is at it.
             TokenError: whatever kept the token away.
         """
-        generation = self._sessions.generation
+        generation = self._sessions.generation(self._key)
         token, new = await self._fetch()
         if self._key is None or token.account is None:  # nobody who could have left
-            return token, new, self._sessions.generation
+            return token, new, self._sessions.generation(self._key)
         return token, new, await self._sessions.confirm(self._key, token.account.home_account_id, generation)
 
     async def _fetch(self) -> tuple[Token, bool]:

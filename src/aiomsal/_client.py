@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ._asked import ResponseMode, SignInFlow, SignInRequest, TenantProfile
     from ._errors import TokenError
     from ._token import Account, Token, TokenRequest
 
@@ -119,25 +120,62 @@ class SignInClient(TokenClient, Protocol):
         ...
 
     def session_of(self, account: str | None, /) -> str | None:
-        """The session key of a home account id; for None that of the session all accounts share, if they do.
+        """The session key of a home account id; for None that of the session all share, None if each has its own.
 
         Pure. `session_key` gives the same for a user's request.
         """
         ...
 
-    async def sign_in(self, request: TokenRequest, /) -> Acquired:
+    def sign_in_request(self, scopes: tuple[str, ...], options: Mapping[str, Any], /) -> SignInRequest:
+        """What `sign_in` and `begin_sign_in` ask for, or the error that tells what is wrong with their keywords.
+
+        Pure, as `request` is, and under the same rules. Its `request` has the grant that users' requests have, so that
+        with the account filled in it equals that of a later call for the user.
+        """
+        ...
+
+    async def sign_in(self, asked: SignInRequest, /) -> Acquired:
         """Ask a person to sign in, and return the token with a session of this one sign-in. No lock is held meanwhile.
 
         The token names its account. Cancelled, it stops at once and leaves nothing behind: no listener, no poll.
 
         Raises:
             SignInError: refused, expired, or answered by something else.
+            InteractionRequired: it was not to show anything (`prompt="none"`), and would have had to.
             TokenError: the authority failed.
         """
         ...
 
+    async def begin_sign_in(
+        self, asked: SignInRequest, /, *, redirect_uri: str, response_mode: ResponseMode
+    ) -> SignInFlow:
+        """A flow for a web application to send the browser on. It keeps nothing of it.
+
+        Raises:
+            TokenError: the authority's metadata could not be had.
+        """
+        ...
+
+    def answered(self, flow: Mapping[str, Any], params: Mapping[str, str], /) -> SignInRequest:
+        """What was asked in this flow, if this is its answer and the person has agreed. Reads the clock and no more.
+
+        Raises:
+            ValueError: the flow is none that this client began.
+            SignInError: the answer is another flow's, or comes too late, or says that the person declined.
+            InteractionRequired: as `sign_in`.
+        """
+        ...
+
+    async def complete_sign_in(self, flow: Mapping[str, Any], params: Mapping[str, str], /) -> Acquired:
+        """Redeem the answer's code, once and without a second try; as `sign_in` returns it. Cancelled, it leaves."""
+        ...
+
     def accounts(self, session: bytes, /) -> tuple[Account, ...]:
         """Who is in this session. Pure."""
+        ...
+
+    def profiles(self, session: bytes, account: str, /) -> tuple[TenantProfile, ...]:
+        """A home account id's profile in each tenant it was used in. Pure."""
         ...
 
     def merge(self, session: bytes | None, update: bytes, /, *, sign_in: bool) -> bytes:

@@ -7,9 +7,10 @@ import logging
 import os
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, Unpack, cast
 
 from ._acquisition import Acquisition
+from ._asked import SignInRequest
 from ._client import SignInClient
 from ._errors import InteractionRequired, Throttled, TokenError
 from ._flight import Flights, NothingCame
@@ -28,6 +29,7 @@ from ._token import (
     TokenSource,
     canonical_scopes,
     check_options,
+    merged_claims,
 )
 from .stores import MemoryStore
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Mapping
     from types import TracebackType
 
+    from ._asked import ResponseMode, SignInFlow, SignInOptions, TenantProfile
     from ._client import TokenClient
     from ._hot import Held
     from .stores import TokenStore
@@ -90,7 +93,7 @@ class TokenManager:
         self._client = client
         self._acquire_timeout = acquire_timeout
         self._clock = clock
-        self._shelf = Shelf(MemoryStore() if store is None else store, raising=on_store_error == "raise")
+        self._shelf = Shelf(MemoryStore(clock=clock) if store is None else store, raising=on_store_error == "raise")
         self._sessions = Sessions(self._shelf, client, clock)
         self._hot = HotTokens(max_tokens, refresh_ahead=refresh_ahead, leeway=leeway, random=_random)
         self._aliases = self._hot.aliases
@@ -158,7 +161,7 @@ class TokenManager:
         if (token := self._at_hand(request, rejected, call)) is not None:
             return token
         try:
-            return await self._cold(request, rejected)
+            return await self._cold(request, rejected, options.get("account"))
         except NothingCame:
             pass  # our seat was in a flight that was lost
         return await self._silent(request, rejected)
@@ -174,26 +177,81 @@ class TokenManager:
 
         Its `get()` does what `get` does, faster, and raises the same errors; this call raises the first two.
         """
-        return Source(self._read_lasting(scopes, options), self._hot, self._clock, self._found_or_fetched)
+        request = self._read_lasting(scopes, options)
+        return Source(request, self._hot, self._clock, partial(self._found_or_fetched, options.get("account")))
 
     async def accounts(self) -> tuple[Account, ...]:
         """Who has signed in; for clients whose users share one session, as `PublicClient`'s do."""
         return await self._known_people().accounts()
 
-    async def sign_in(self, *scopes: str, **options: Unpack[SourceOptions]) -> Token:
+    async def tenant_profiles(self, account: Account | str) -> tuple[TenantProfile, ...]:
+        """An account's profile in each tenant it was used in; empty if it has not signed in."""
+        return await self._known_people().profiles(_home_account_id(account, "tenant_profiles"))
+
+    async def sign_in(self, *scopes: str, **options: Unpack[SignInOptions]) -> Token:
         """Ask a person to sign in, in any case, and return the token. Equal calls at the same time share one sign-in.
 
-        It is aborted when the last of those who wait for it leaves.
+        One person is asked at a time. It is aborted when the last of those who wait for it leaves. The keywords are
+        those of `SignInOptions`.
 
         Raises:
-            TypeError: this client knows no people, or was given no `sign_in`.
-            SignInError: refused, expired, or answered by something else.
+            TypeError: this client knows no people, or was given no `sign_in`; or as `get`.
+            ValueError: as `get`; or something is asked that this way to sign in cannot ask for.
+            SignInError: refused, expired, answered by something else, or by another than `account`.
+            InteractionRequired: `prompt="none"`, and the person would have had to do something.
         """
         people = self._known_people()
         if not people.can_be_asked:
-            raise TypeError(f"{type(self._client).__name__} was given no sign_in: it cannot ask a person")
-        request = self._read_lasting(scopes, options)
-        return await self._flights.join(("sign in", request), partial(people.ask, request), owned=True)
+            raise TypeError(
+                f"{type(self._client).__name__} was given no sign_in, such as Browser(): it cannot ask a person; a web "
+                "application calls begin_sign_in() and complete_sign_in()"
+            )
+        asked = self._read_sign_in(scopes, cast("dict[str, object]", options))
+        return await self._flights.join(("sign in", asked), partial(people.ask, asked), owned=True)
+
+    async def begin_sign_in(
+        self,
+        *scopes: str,
+        redirect_uri: str,
+        response_mode: ResponseMode = "query",
+        **options: Unpack[SignInOptions],
+    ) -> SignInFlow:
+        """Begin a sign-in in a web application: keep the flow in the user's session, redirect to its `auth_uri`.
+
+        Nothing is kept here, so the answer may reach another process. The first call asks for the authority's metadata;
+        later ones do no I/O. With `response_mode="form_post"` the answer stays out of URLs, but the browser sends the
+        session's cookie along only if that is `SameSite=None; Secure`.
+
+        Keywords, besides those of `SignInOptions`:
+            redirect_uri: where the answer is to go: https (or http on localhost), registered for the application.
+            response_mode: how it goes there.
+
+        Raises:
+            TypeError, ValueError: as `get`; or a `redirect_uri` that cannot be right.
+            TokenError: the authority's metadata could not be had.
+        """
+        self._known_people()
+        asked = self._read_sign_in(scopes, cast("dict[str, object]", options))
+        client = cast("SignInClient", self._client)
+        return await client.begin_sign_in(asked, redirect_uri=redirect_uri, response_mode=response_mode)
+
+    async def complete_sign_in(self, flow: Mapping[str, Any], params: Mapping[str, str]) -> Token:
+        """The token of a sign-in that was begun, once: its `account` is who signed in, to keep in the user's session.
+
+        `flow` is what `begin_sign_in` returned, as it came back from the user's session; `params` what the browser
+        brought to the redirect URI, in the query or the form. Asks the authority once and never again, for a code
+        works once. If the caller is cancelled, the sign-in is saved all the same. Afterwards `get(scope,
+        account=token.account)` finds the token, and others by refresh token.
+
+        Raises:
+            ValueError: the flow is none that this client began, or was changed.
+            SignInError: the answer does not belong to this flow, came too late, says that the person declined, or was
+                used before. Begin another.
+            InteractionRequired: as `sign_in`.
+            AuthorityError: the authority said no, or nothing.
+        """
+        people = self._known_people()
+        return await self._flights.join(object(), partial(people.complete, flow, params))
 
     async def sign_out(self, account: Account | str) -> None:
         """Forget an account: its refresh tokens, its tokens here, and what a refresh aloft may still bring.
@@ -201,11 +259,7 @@ class TokenManager:
         Another process on the same store refreshes no more; tokens in its memory serve to their expiry. The authority
         is not told: access tokens already sent stay valid.
         """
-        people = self._known_people()
-        home_account_id = account.home_account_id if isinstance(account, Account) else account
-        if not home_account_id:
-            raise TypeError(f"sign_out takes an Account or its home account id, not {account!r}")
-        await people.sign_out(home_account_id)
+        await self._known_people().sign_out(_home_account_id(account, "sign_out"))
 
     def stats(self) -> Stats:
         """What is held and has been done. Never suspends."""
@@ -249,6 +303,12 @@ class TokenManager:
         others, rejected = check_options(options)
         return self._client.request(canonical_scopes(scopes), others), rejected
 
+    def _read_sign_in(self, scopes: tuple[str, ...], options: Mapping[str, object]) -> SignInRequest:
+        if "rejected" in options:
+            raise TypeError("rejected is for get: a sign-in brings a new token in any case")
+        others, _ = check_options(options)
+        return cast("SignInClient", self._client).sign_in_request(canonical_scopes(scopes), others)
+
     def _read_lasting(self, scopes: tuple[str, ...], options: SourceOptions) -> TokenRequest:
         if "rejected" in options:
             raise TypeError("rejected is for one call: get(..., rejected=token)")
@@ -262,11 +322,15 @@ class TokenManager:
 
     def _bound(self, request: TokenRequest) -> TokenRequest:
         """A request that names no account belongs to the accounts there are now."""
-        return request._replace(generation=self._sessions.generation) if request.unbound else request
+        if self._people is None or not request.unbound:
+            return request
+        return request._replace(generation=self._people.generation(request))
 
     def _flight_key(self, request: TokenRequest) -> Hashable:
         """Whoever asks after a sign-out goes along with no flight from before, which may be about to land."""
-        return request if self._people is None else (request, self._sessions.generation)
+        if self._people is None or (key := self._client.session_key(request)) is None:
+            return request
+        return request, self._sessions.generation(key)
 
     def _look(self, request: TokenRequest, rejected: Token | None) -> Held | None:
         """What is held for a request, if this caller can use it."""
@@ -296,10 +360,10 @@ class TokenManager:
             self._flights.launch(key, self._refresh, held, look=self._look_again, timeout=timeout)
         return held.token
 
-    def _cold(self, request: TokenRequest, rejected: Token | None) -> Awaitable[Token]:
+    def _cold(self, request: TokenRequest, rejected: Token | None, account: object) -> Awaitable[Token]:
         """The wait of those who find nothing; raises `NothingCame` too."""
         if self._people is not None and self._people.can_be_asked:
-            return self._silent_or_asked(request, rejected)
+            return self._silent_or_asked(self._people, request, rejected, account)
         if rejected is not None:
             return self._silent(request, rejected)
         bound = self._bound(request)
@@ -320,16 +384,19 @@ class TokenManager:
             timeout=self._acquire_timeout,
         )
 
-    async def _silent_or_asked(self, request: TokenRequest, rejected: Token | None) -> Token:
+    async def _silent_or_asked(
+        self, people: People, request: TokenRequest, rejected: Token | None, account: object
+    ) -> Token:
         """As above; and if only a person can help, go along with the sign-in."""
-        generation = self._sessions.generation
+        generation = people.generation(request)
         try:
             return await self._silent(request, rejected)
         except InteractionRequired as error:
             if not a_sign_in_helps(error):
                 raise
-            asked = request._replace(claims=error.claims) if error.claims else request
-        people = self._known_people()
+            wanted = request._replace(claims=merged_claims(request.claims, error.claims), login_hint="")
+        hint = request.login_hint or (account.username if isinstance(account, Account) else "")
+        asked = SignInRequest(wanted, login_hint=hint)
         ask = partial(people.ask, asked, instead_of=request, rejected=rejected, generation=generation)
         look = partial(self._found, request, rejected)
         refuses = None if rejected is None else partial(_same, rejected)  # it may have been asked for another's sake
@@ -409,19 +476,21 @@ class TokenManager:
                 requests += [each._replace(account=account, login_hint="", generation=0) for each in requests]
         now = self._clock()
         with self._flights.guard():
-            if self._closed or generation != self._sessions.generation:  # on another loop, in this very moment
+            if self._closed or generation != self._sessions.generation(
+                self._client.session_key(request)
+            ):  # on another loop, in this very moment
                 return token
             return self._hot.put(requests, token, number, now)
 
-    def _unbind(self, left: str) -> int:
-        """The set of accounts has changed: drop what was bound to it, and the tokens of the account that has left."""
+    def _unbind(self, key: str, left: str) -> int:
+        """The accounts of a session have changed: drop what was bound to them, and the tokens of the one that left."""
         with self._flights.guard():
-            self._sessions.generation += 1
-            generation = self._sessions.generation
-        for held in self._hot:
-            if held.request.unbound or (left and left in (held.request.account, _account_id(held.token))):
-                with self._flights.guard():
-                    self._hot.drop(held)
+            generation = self._sessions.changed(key)
+        if not left and cast("SignInClient", self._client).session_of(None) is None:
+            return generation  # somebody has come, to a session of their own: nothing here is theirs
+        for held in [held for held in self._hot if _concerns(held, left)]:
+            with self._flights.guard():
+                self._hot.drop(held)
         with self._flights.guard():
             self._hot.tidy()
         return generation
@@ -431,17 +500,31 @@ class TokenManager:
             raise TypeError(f"{type(self._client).__name__} knows no people: use a PublicClient")
         return self._people
 
-    async def _found_or_fetched(self, request: TokenRequest) -> tuple[Token, Held | None]:
+    async def _found_or_fetched(self, account: object, request: TokenRequest) -> tuple[Token, Held | None]:
         """What a source gets that has nothing fresh, and where it finds it the next time."""
         token = self._at_hand(request, None)
         if token is None:
-            people = self._people is not None and self._people.can_be_asked
-            token = await (self._silent_or_asked(request, None) if people else self._silent(request, None))
+            try:
+                token = await self._cold(request, None, account)
+            except NothingCame:
+                token = await self._silent(request, None)
         return token, self._hot.get(self._bound(request))
 
 
-def _account_id(token: Token) -> str:
-    return "" if token.account is None else token.account.home_account_id
+def _home_account_id(account: Account | str, method: str) -> str:
+    home_account_id = account.home_account_id if isinstance(account, Account) else account
+    if not home_account_id or not isinstance(home_account_id, str):  # pyright: ignore[reportUnnecessaryIsInstance] -- users
+        raise TypeError(f"{method} takes an Account or its home account id, not {account!r}")
+    return home_account_id
+
+
+def _concerns(held: Held, left: str) -> bool:
+    """Whether a token is bound to the set of accounts, or to the one that has left, if one has."""
+    account = held.request.account
+    if not account:
+        owner = held.token.account
+        return held.request.grant == "user" or (left != "" and owner is not None and owner.home_account_id == left)
+    return account == left
 
 
 def _random() -> float:

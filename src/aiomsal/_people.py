@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
-from ._errors import AccountRequired, InteractionRequired, SignInError
-from ._records import token_record_key
+from ._errors import AccountRequired, InteractionRequired, SignInError, StoreError
+from ._records import flow_record_key, token_record_key
 from ._spawn import insist
 from ._turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
+    from ._asked import SignInRequest, TenantProfile
     from ._client import Acquired, SignInClient
     from ._sessions import Sessions
     from ._shelf import Shelf
@@ -33,7 +35,7 @@ class People:
         shelf: Shelf,
         *,
         silent: Callable[[TokenRequest, Token | None], Awaitable[Token]],
-        unbind: Callable[[str], int],
+        unbind: Callable[[str, str], int],
         publish: Callable[[TokenRequest, Token, int], Token],
     ) -> None:
         self._client = client
@@ -58,17 +60,25 @@ class People:
             raise TypeError("this client keeps a session for each user: keep the accounts in your own sessions")
         return await self._sessions.accounts(key)
 
+    async def profiles(self, account: str) -> tuple[TenantProfile, ...]:
+        """A home account id's profiles."""
+        return await self._sessions.profiles(self._session_of(account), account)
+
     async def sign_out(self, account: str) -> None:
         """Forget a home account id."""
+        key = self._session_of(account)
         try:
-            for key in {self._client.session_of(None), self._client.session_of(account)} - {None}:
-                await self._sessions.leave(cast("str", key), account)
+            await self._sessions.leave(key, account)
         finally:  # the store may have done it although we did not hear of it
-            self._unbind(account)
+            self._unbind(key, account)
+
+    def generation(self, request: TokenRequest) -> int:
+        """Which set of accounts there is for this request."""
+        return self._sessions.generation(self._client.session_key(request))
 
     async def ask(
         self,
-        request: TokenRequest,
+        asked: SignInRequest,
         *,
         instead_of: TokenRequest | None = None,
         rejected: Token | None = None,
@@ -76,40 +86,70 @@ class People:
     ) -> Token:
         """Ask a person, when it is our turn. If somebody signed in while we waited, a refresh token may do."""
         async with self._asking.take("a person"):
-            if instead_of is not None and generation != self._sessions.generation:
+            if instead_of is not None and generation != self.generation(instead_of):
                 try:
                     return await self._silent(instead_of, rejected)
                 except InteractionRequired as error:
                     if not a_sign_in_helps(error):
                         raise
-            try:
-                acquired = await self._client.sign_in(request)
-                account = _signed_in(request, acquired)
-            except Exception:
-                self.failed += 1
-                raise
-            self.acquired += 1
-            return await self._enter(request, acquired, account, request if instead_of is None else instead_of)
+            if not asked.login_hint and asked.request.account:
+                asked = asked._replace(login_hint=await self._username(asked.request.account))
+            return await self._signed_in(asked.request, instead_of or asked.request, self._client.sign_in(asked))
 
-    async def _enter(self, request: TokenRequest, acquired: Acquired, account: str, instead_of: TokenRequest) -> Token:
-        """Save a sign-in, and hold its token."""
-        token = acquired.token
-        key = self._client.session_of(account)
-        if key is None:
-            raise TypeError("a client that signs people in names a session for each account (session_of)")
-        before = self._sessions.generation
+    async def complete(self, flow: Mapping[str, Any], params: Mapping[str, str]) -> Token:
+        """Take the answer to a web sign-in: the first that comes, and no other."""
+        request = self._client.answered(flow, params).request
+        if not await self._shelf.claim(flow_record_key(flow["state"]), flow["expires_at"]):
+            raise SignInError("this sign-in has been completed before: begin another", code="flow_completed")
+        return await self._signed_in(request, request, self._client.complete_sign_in(flow, params))
+
+    async def _signed_in(
+        self, request: TokenRequest, instead_of: TokenRequest, signing_in: Awaitable[Acquired]
+    ) -> Token:
+        """Have somebody sign in, save it, and hold its token."""
+        try:
+            acquired = await signing_in
+            account = _expected(request, instead_of, acquired)
+        except Exception:
+            self.failed += 1
+            raise
+        self.acquired += 1
+        return await self._enter(request, acquired, account, instead_of)
+
+    async def _enter(
+        self, request: TokenRequest, acquired: Acquired, account: Account, instead_of: TokenRequest
+    ) -> Token:
+        token, home = acquired.token, account.home_account_id
+        key = self._session_of(home)
+        before = self._sessions.generation(key)
         session = await insist(partial(self._sessions.enter, key, acquired.session or b""))
-        entered = generation = self._unbind("")
+        entered = generation = self._unbind(key, "")
         if entered != before + 1:  # somebody has come or gone meanwhile: perhaps this account, before we heard of it
-            generation = await self._sessions.confirm(key, account, before)
-        alone = len(self._client.accounts(session.data)) == 1  # else a call that names no account is to ask which
-        bound = {"generation": entered} if alone else {"account": account, "login_hint": ""}
+            generation = await self._sessions.confirm(key, home, before)
+        # A call that names no account means the one there is; and where there are several, or sessions of their own,
+        # none: the token is held for its account only.
+        alone = self._client.session_of(None) is not None and len(self._client.accounts(session.data)) == 1
+        bound = {"generation": entered} if alone else {"account": home, "login_hint": ""}
         requests = [each._replace(**bound) if each.unbound else each for each in dict.fromkeys((request, instead_of))]
         if self._shelf.keeps_tokens:
             await self._shelf.put_token(token_record_key(requests[0], session), token)
-            generation = await self._sessions.confirm(key, account, generation)
+            generation = await self._sessions.confirm(key, home, generation)
         published, *_ = [self._publish(each, token, generation) for each in requests]
         return published
+
+    async def _username(self, account: str) -> str:
+        """What to fill in for a home account id, if it is known here."""
+        with suppress(StoreError):  # it is but a help
+            for known in await self._sessions.accounts(self._session_of(account)):
+                if known.home_account_id == account:
+                    return known.username
+        return ""
+
+    def _session_of(self, account: str) -> str:
+        key = self._client.session_of(account)
+        if key is None:
+            raise TypeError("a client that signs people in names a session for each account (session_of)")
+        return key
 
 
 def a_sign_in_helps(error: InteractionRequired) -> bool:
@@ -117,8 +157,8 @@ def a_sign_in_helps(error: InteractionRequired) -> bool:
     return not (isinstance(error, AccountRequired) and error.candidates)
 
 
-def _signed_in(request: TokenRequest, acquired: Acquired) -> str:
-    """The home account id of whoever signed in; raises if it is nobody, or not the one asked for."""
+def _expected(request: TokenRequest, instead_of: TokenRequest, acquired: Acquired) -> Account:
+    """Whoever signed in; raises if it is nobody, or not the one asked for."""
     account = acquired.token.account
     if account is None or acquired.session is None:
         raise SignInError("the sign-in names no account: nothing can be kept of it", code="no_account")
@@ -126,4 +166,11 @@ def _signed_in(request: TokenRequest, acquired: Acquired) -> str:
         raise SignInError(
             "another account signed in than the one asked for: sign in again, with that account", code="wrong_account"
         )
-    return account.home_account_id
+    hint = instead_of.login_hint  # of a call for a token, which is for this user; that of a sign-in only fills the page
+    if hint and hint.casefold() != account.username.casefold():
+        raise SignInError(
+            f"{account.username or 'somebody'} signed in, and the call was for {hint}: pass login_hint= as the account "
+            "is named, or account=",
+            code="wrong_account",
+        )
+    return account

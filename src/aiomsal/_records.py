@@ -47,6 +47,11 @@ def token_record_key(request: TokenRequest, session: Session | None) -> str:
     return f"{PREFIX}/token/{_digest(parts)}"
 
 
+def flow_record_key(state: str) -> str:
+    """Where it is noted that the web sign-in with this state has been completed."""
+    return f"{PREFIX}/flow/{_digest(state)}"
+
+
 def dump_session(session: Session) -> bytes:
     """The record of a session."""
     return _SESSION_FORMAT + session.id.encode() + b"\n" + session.data

@@ -14,6 +14,7 @@ from ._records import Session, new_session
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._asked import TenantProfile
     from ._client import TokenClient
     from ._shelf import Shelf
     from ._token import Account, TokenRequest
@@ -25,6 +26,8 @@ CONFLICTS: Final = 100
 REMEMBER: Final = 60.0
 """Seconds for which a refusal that only a person can lift is believed without asking again."""
 MOST_REFUSALS: Final = 10_000
+STRIPES: Final = 1_024
+"""How many counts of sign-ins and sign-outs there are; sessions that share one are only looked at once too often."""
 
 
 class Sessions:
@@ -32,7 +35,7 @@ class Sessions:
 
     Invariant: a session is written only over the version it was made from. So a refresh that comes home late neither
     brings back an account that has left, nor overwrites a newer refresh token. The mutable state of this object is
-    the refusals it remembers and the generation; everything else is in the store.
+    the refusals it remembers and the generations; everything else is in the store.
     """
 
     def __init__(self, shelf: Shelf, client: TokenClient, clock: Callable[[], float]) -> None:
@@ -40,9 +43,18 @@ class Sessions:
         self._client = client
         self._knows_people = isinstance(client, SignInClient)
         self._clock = clock
-        self.generation = 0
-        """Counts the sign-ins and sign-outs seen here: which set of accounts there is."""
+        self._generations = [0] * STRIPES
         self._refusals: dict[TokenRequest, tuple[int, float, InteractionRequired]] = {}
+
+    def generation(self, key: str | None) -> int:
+        """Counts the sign-ins and sign-outs in a session that were seen here: which set of accounts it has."""
+        return 0 if key is None else self._generations[hash(key) % STRIPES]
+
+    def changed(self, key: str) -> int:
+        """Note that accounts have come or gone; the generation from now on. Under a lock of the caller's."""
+        stripe = hash(key) % STRIPES
+        self._generations[stripe] += 1
+        return self._generations[stripe]
 
     async def load(self, key: str) -> Session | None:
         """The session as it is now."""
@@ -52,6 +64,11 @@ class Sessions:
         """Who is in it."""
         session = await self.load(key)
         return () if session is None else self._people().accounts(session.data)
+
+    async def profiles(self, key: str, account: str) -> tuple[TenantProfile, ...]:
+        """An account's profiles in it."""
+        session = await self.load(key)
+        return () if session is None else self._people().profiles(session.data, account)
 
     async def save(self, key: str, before: Session | None, data: bytes, account: str) -> Session:
         """Save what an acquisition made of a session. May be repeated, if it was interrupted.
@@ -112,8 +129,8 @@ class Sessions:
         Raises:
             InteractionRequired: it is not.
         """
-        while generation != self.generation:
-            generation = self.generation
+        while generation != self.generation(key):
+            generation = self.generation(key)
             session = await self.load(key)
             if session is None or not self._has(session, account):
                 raise _signed_out()

@@ -74,6 +74,12 @@ class Shelf:
         record = dump_session(after)
         return await self._tried(lambda: self._store.set(key, record, expected=expected), otherwise=True)
 
+    async def claim(self, key: str, expires_at: float) -> bool:
+        """Take what can be taken once; true also where the store failed and may."""
+        return await self._tried(
+            lambda: self._store.set(key, b"taken", expires_at=expires_at, expected=None), otherwise=True
+        )
+
     @asynccontextmanager
     async def lock(self, key: str, *, wait: bool) -> AsyncGenerator[bool]:
         """The store's lock; where that fails the body goes on without it."""

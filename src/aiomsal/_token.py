@@ -187,6 +187,24 @@ def canonical_claims(claims: object) -> str:
     return claims.strip()
 
 
+def merged_claims(claims: str, more: str) -> str:
+    """Two claims challenges as one, either of which may be empty; where they contradict each other the second holds."""
+    if not claims or not more or claims == more:
+        return more or claims
+    try:
+        theirs = json.loads(more)
+    except (ValueError, RecursionError):
+        return claims
+    return json.dumps(_deeply(json.loads(claims), theirs), separators=(",", ":"))
+
+
+def _deeply(one: object, other: object) -> object:
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return other
+    ours, theirs = cast("dict[str, object]", one), cast("dict[str, object]", other)
+    return {**ours, **{name: _deeply(ours[name], value) if name in ours else value for name, value in theirs.items()}}
+
+
 def decode_claims(jwt: str) -> dict[str, Any]:
     """The claims of a JWT whose signature somebody else has checked; empty if it has none that can be read."""
     try:

@@ -139,7 +139,7 @@ class Rig:
     """A manager with its client and clock; `beside` is another process with the same store and authority."""
 
     def __init__(self, client: type[ScriptedClient] = ScriptedClient, *, beside: Rig | None = None, **options: Any):
-        keys = ("script", "absorbs", "retries", "can_ask")
+        keys = ("script", "absorbs", "retries", "can_ask", "one_session")
         mine = {key: options.pop(key) for key in keys if key in options}
         self.clock = FakeClock(START) if beside is None else beside.clock
         self.client: Any = client(clock=self.clock, **mine)

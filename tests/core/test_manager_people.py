@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
-from aiomsal import AccountRequired, FlightAborted, InteractionRequired, SignInError, Token, TokenManager
+from aiomsal import (
+    Account,
+    AccountRequired,
+    FlightAborted,
+    InteractionRequired,
+    SignInError,
+    SignInRequest,
+    Token,
+    TokenManager,
+)
+from aiomsal._token import merged_claims
 from aiomsal.testing._scripted import ScriptedClient
 from tests.core.manager_support import ALICE, BOB, Call, Rig, SharedStore, at_once, people, settle
 
@@ -221,6 +233,117 @@ async def test_the_claims_of_a_refusal_go_into_the_sign_in() -> None:
     assert call.value == "token-3"
     assert at_once(rig.tokens.get("mail", account=ALICE)).value == "token-3"
     assert at_once(rig.tokens.get("mail", account=ALICE, claims=CLAIMS)).value == "token-3"
+
+
+async def test_the_claims_of_the_call_and_those_of_its_refusal_go_into_one_sign_in() -> None:
+    rig = people()
+    await rig.enrol(ALICE)
+    mine = '{"access_token": {"nbf": {"value": "1"}}}'
+    async with anyio.create_task_group() as group:
+        call = Call(group, rig.tokens.get, "mail", account=ALICE, claims=mine)
+        (await rig.parked()).fail(InteractionRequired("mfa", claims=CLAIMS))
+        sign_in = await rig.asking()
+        assert json.loads(sign_in.request.claims) == {
+            "access_token": {"nbf": {"value": "1"}, "acrs": {"essential": True, "value": "c1"}}
+        }
+        sign_in.land(account=ALICE)
+    assert at_once(rig.tokens.get("mail", account=ALICE, claims=mine)).value == call.value
+    assert at_once(rig.tokens.get("mail", account=ALICE)).value == call.value
+    assert rig.asked == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        ("", CLAIMS, CLAIMS),
+        (CLAIMS, "", CLAIMS),
+        (CLAIMS, CLAIMS, CLAIMS),
+        (CLAIMS, "no JSON", CLAIMS),
+        ('{"a": 1}', '{"a": 2}', '{"a":2}'),
+        ('{"a": {"b": 1}}', '{"a": {"c": 2}}', '{"a":{"b":1,"c":2}}'),
+        ('{"a": {"b": 1}}', '{"a": null}', '{"a":null}'),
+    ],
+)
+def test_of_two_claims_challenges_the_second_holds_where_they_contradict(one: str, other: str, both: str) -> None:
+    assert merged_claims(one, other) == both
+
+
+@pytest.mark.parametrize("as_source", [False, True])
+async def test_the_sign_in_page_is_filled_in_with_whom_the_call_is_for(as_source: bool) -> None:
+    rig = people()
+    gone = Account("carol-id.tenant", username="carol@example.com")  # known to the caller, not to us
+    calls: list[tuple[dict[str, Any], str, Account]] = [
+        ({"account": gone}, "carol@example.com", gone),
+        ({"login_hint": "bob@example.com"}, "bob@example.com", BOB),
+        ({"account": "dave-id.tenant"}, "", Account("dave-id.tenant")),
+    ]
+    for options, hint, who in calls:
+        async with anyio.create_task_group() as group:
+            get = rig.tokens.source("mail", **options).get if as_source else partial(rig.tokens.get, "mail", **options)
+            call = Call(group, get)
+            sign_in = await rig.asking()
+            assert sign_in.asked == SignInRequest(sign_in.request, login_hint=hint)
+            assert sign_in.request.login_hint == ""
+            sign_in.land(account=who)
+        assert isinstance(call.outcome, Token)
+
+
+async def test_one_who_is_known_by_id_only_is_filled_in_by_name_if_the_session_knows_it() -> None:
+    rig = people()
+    await rig.enrol(ALICE, BOB)
+    async with anyio.create_task_group() as group:
+        call = Call(group, rig.tokens.get, "mail", account=ALICE.home_account_id)
+        (await rig.parked()).fail(InteractionRequired("mfa"))
+        sign_in = await rig.asking()
+        assert sign_in.asked.login_hint == ALICE.username
+        sign_in.land(account=ALICE)
+    assert call.value
+
+
+async def test_somebody_else_than_the_user_name_a_call_is_for_is_not_let_in() -> None:
+    rig = people()
+    async with anyio.create_task_group() as group:
+        call = Call(group, rig.tokens.get, "mail", login_hint=ALICE.username)
+        (await rig.asking()).land(account=BOB)
+    assert call.error.code == "wrong_account"
+    assert await rig.tokens.accounts() == ()
+    async with anyio.create_task_group() as group:
+        call = Call(group, rig.tokens.get, "mail", login_hint=ALICE.username.upper())
+        (await rig.asking()).land(account=ALICE)
+    assert at_once(rig.tokens.get("mail", login_hint=ALICE.username.upper())).value == call.value
+
+
+async def test_the_hint_of_an_explicit_sign_in_only_fills_the_page() -> None:
+    rig = people()
+    async with anyio.create_task_group() as group:
+        call = Call(group, rig.tokens.sign_in, "mail", login_hint=ALICE.username)
+        (await rig.asking()).land(account=BOB)
+    assert call.outcome.account == BOB  # type: ignore[union-attr]
+    assert at_once(rig.tokens.get("mail")).value == call.value
+    with pytest.raises(AccountRequired):
+        await rig.tokens.get_silent("mail", login_hint=ALICE.username)
+
+
+async def test_sign_ins_that_differ_in_one_wish_are_asked_one_after_another() -> None:
+    rig = people()
+    wishes: list[dict[str, Any]] = [
+        {},
+        {"prompt": "login"},
+        {"domain_hint": "consumers"},
+        {"login_hint": "alice"},
+        {"max_age": 0},
+        {"extra_scopes_to_consent": ["files"]},
+        {"claims": CLAIMS},
+    ]
+    async with anyio.create_task_group() as group:
+        for wish in (*wishes, *wishes):
+            Call(group, rig.tokens.sign_in, "mail", **wish)
+        for _ in wishes:
+            await settle()
+            [parked] = rig.client.sign_ins.parked
+            parked.land(account=ALICE)
+    assert len({sign_in.asked for sign_in in rig.client.sign_ins.acquisitions}) == len(wishes)
+    assert len(rig.client.sign_ins.acquisitions) == len(wishes)
 
 
 async def test_a_rejected_token_that_only_a_sign_in_replaces_is_not_handed_out_again() -> None:

@@ -8,6 +8,7 @@ import pytest
 from aiomsal.testing import EntraError
 from aiomsal.testing._entra.errors import RefusedError
 from aiomsal.testing._entra.refresh import Family, RefreshTokens
+from aiomsal.testing._entra.signins import SignIn
 
 from .helpers import claims_of, confidential, public, signed_in
 
@@ -124,7 +125,7 @@ def test_under_strict_rotation_reuse_revokes_the_family(adele: SignedIn) -> None
 def test_of_two_who_redeem_at_the_same_instant_one_is_refused(adele: SignedIn) -> None:
     """Both have found the token good before either has used it up."""
     tokens = RefreshTokens()
-    text = tokens.issue(Family(adele.user, adele.app.client_id, 1), "User.Read", expires_at=10)
+    text = tokens.issue(Family(SignIn(adele.user, 1, 0), adele.app.client_id), "User.Read", expires_at=10)
     first, second = (tokens.find(text, adele.app.client_id, now=1) for _ in range(2))
     tokens.use_up(first)
     with pytest.raises(RefusedError, match="AADSTS70000"):

@@ -53,7 +53,7 @@ class NaiveProgram:
     """A program whose user signs in by device code: from MSAL's cache, else by a code; each call in a thread."""
 
     def __init__(self, client_id: str, authority: str, ca_file: str, show: Callable[[str], object]) -> None:
-        """Ask the authority for its metadata, blocking. `show` is given each user code."""
+        """Ask the authority for its metadata, blocking. `show` is given each user code, or URL."""
         import msal
 
         self._show = show
@@ -70,7 +70,16 @@ class NaiveProgram:
             result = self._app.acquire_token_silent([scope], account=account)
             if result:
                 return str(result.get("access_token", ""))
+        return str(self._ask(scope).get("access_token", ""))
+
+    def _ask(self, scope: str) -> dict[str, Any]:
         flow = self._app.initiate_device_flow([scope])
         self._show(str(flow["user_code"]))
-        result = self._app.acquire_token_by_device_flow(flow)
-        return str(result.get("access_token", ""))
+        return cast("dict[str, Any]", self._app.acquire_token_by_device_flow(flow))
+
+
+class NaiveDesktop(NaiveProgram):
+    """The same with a browser window: `show` is given the URL to open."""
+
+    def _ask(self, scope: str) -> dict[str, Any]:
+        return cast("dict[str, Any]", self._app.acquire_token_interactive([scope], auth_uri_callback=self._show))

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from aiomsal import DeviceCode, PublicClient, TokenManager
-from aiomsal.cli.naive import NaiveProgram, NaiveSharing
+from aiomsal import Browser, DeviceCode, PublicClient, TokenManager
+from aiomsal.cli.naive import NaiveDesktop, NaiveProgram, NaiveSharing
 from aiomsal.cli.stage import LATENCY, SCOPE
+from aiomsal.testing import ScriptedBrowser
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -177,6 +178,36 @@ async def one_sign_in(stage: Stage) -> tuple[Figure, ...]:
     )
 
 
+async def one_window(stage: Stage) -> tuple[Figure, ...]:
+    """The same in a program with a browser."""
+    entra = stage.entra
+    app = entra.add_application(public=True)
+    ann = entra.add_user("ann@home.example")
+    authority, ca_file = entra.authority(), entra.ca_file
+    browser = ScriptedBrowser(entra, ann)
+    program = await asyncio.to_thread(NaiveDesktop, app.client_id, authority, ca_file, browser)
+    naive = await stage.measure("naive", PEOPLE, lambda _: program.token("User.Read"), kind="authorize")
+    naive_windows = browser.windows
+    stage.screen.outcome("naive", f"{_n(naive_windows, 'window')}, {naive.seconds:.1f} s")
+    browser = ScriptedBrowser(entra, ann)
+    client = PublicClient(
+        app.client_id,
+        authority=authority,
+        ca_file=ca_file,
+        instance_discovery=False,
+        sign_in=Browser(open=browser),
+    )
+    tokens = TokenManager(client)
+    ours = await stage.measure("aiomsal", PEOPLE, lambda _: _value(tokens, "User.Read"), kind="authorize")
+    stage.screen.outcome("aiomsal", f"{_n(browser.windows, 'window')}, {ours.seconds:.1f} s")
+    return (
+        Figure("windows opened for the person", naive_windows, browser.windows, promised=1),
+        Figure("callers without a token", naive.empty_handed, ours.empty_handed, promised=0),
+        Figure("until all have it", naive.seconds, ours.seconds, unit="s"),
+        _stall(naive, ours),
+    )
+
+
 SCENES: Final = (
     Scene(
         "cold start",
@@ -197,6 +228,12 @@ SCENES: Final = (
         f"{PEOPLE:,} coroutines need one person to sign in, by device code",
         one_sign_in,
         "naive: in a thread each, MSAL's cache, else acquire_token_by_device_flow",
+    ),
+    Scene(
+        "window",
+        f"{PEOPLE:,} coroutines need one person to sign in, in a browser",
+        one_window,
+        "naive: the same with acquire_token_interactive; the browser is scripted",
     ),
 )
 

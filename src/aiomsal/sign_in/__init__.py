@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiomsal._asked import SignInFlow, SignInRequest
     from aiomsal._client import Acquired
-    from aiomsal._token import TokenRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,27 @@ class Pending:
 class SignInSteps(Protocol):
     """What a strategy may ask of the client, each call one request to the authority. Cancelled, they leave at once."""
 
-    async def start_device_code(self, request: TokenRequest) -> DeviceAuthorization:
+    async def start_authorization(self, asked: SignInRequest, redirect_uri: str) -> SignInFlow:
+        """Make the URL to send a browser on, which brings its answer to `redirect_uri` by POST (`form_post`).
+
+        State, nonce and PKCE verifier are new, and in the flow.
+
+        Raises:
+            TokenError: the authority's metadata could not be had.
+        """
+        ...
+
+    async def redeem_authorization(self, flow: SignInFlow, params: Mapping[str, str]) -> Acquired:
+        """Check a browser's answer, and redeem the code in it, once and without a second try.
+
+        Raises:
+            SignInError: another state or nonce, or the person declined.
+            InteractionRequired: the sign-in was not to show anything (`prompt="none"`), and would have had to.
+            TokenError: the authority failed.
+        """
+        ...
+
+    async def start_device_code(self, asked: SignInRequest) -> DeviceAuthorization:
         """Ask for a device code.
 
         Raises:
@@ -45,7 +67,7 @@ class SignInSteps(Protocol):
         """
         ...
 
-    async def poll_device_code(self, request: TokenRequest, authorization: DeviceAuthorization) -> Acquired | Pending:
+    async def poll_device_code(self, asked: SignInRequest, authorization: DeviceAuthorization) -> Acquired | Pending:
         """Ask once whether the person has approved.
 
         Raises:
@@ -59,10 +81,11 @@ class SignInSteps(Protocol):
 class SignIn(Protocol):
     """A way to ask a person. One object serves any number of sign-ins, also at the same time."""
 
-    async def sign_in(self, steps: SignInSteps, request: TokenRequest, /) -> Acquired:
+    async def sign_in(self, steps: SignInSteps, asked: SignInRequest, /) -> Acquired:
         """Have a person sign in. Cancelled, it stops at once and leaves nothing behind.
 
         Raises:
+            ValueError: something is asked that this way cannot ask for, such as a `prompt` of a device code.
             SignInError: refused, expired, or answered by something else.
             TokenError: the authority failed.
         """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -12,12 +11,13 @@ import anyio
 from aiomsal._errors import AuthorityUnavailable, SignInError, Throttled
 
 from . import Pending
+from ._callbacks import call
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from aiomsal._asked import SignInRequest
     from aiomsal._client import Acquired
-    from aiomsal._token import TokenRequest
 
     from . import DeviceAuthorization, SignInSteps
 
@@ -25,6 +25,8 @@ SLOW_DOWN: Final = 5.0
 """Seconds more between polls after each `slow_down` (RFC 8628 section 3.5)."""
 SHORTEST_INTERVAL: Final = 0.1
 """Seconds between polls where the authority asks for none."""
+LONGEST_PAUSE: Final = 30.0
+"""Seconds between polls while the authority is not to be reached: the person may be done when it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +69,15 @@ class DeviceCode:
     def __repr__(self) -> str:
         return f"DeviceCode({self._on_code!r})"
 
-    async def sign_in(self, steps: SignInSteps, request: TokenRequest, /) -> Acquired:
+    async def sign_in(self, steps: SignInSteps, asked: SignInRequest, /) -> Acquired:
         """See `SignIn`. It waits on the event loop: no thread is held while the person thinks."""
-        authorization = await steps.start_device_code(request)
-        with anyio.move_on_after(authorization.expires_in):
+        _refuse_what_no_code_carries(asked)
+        authorization = await steps.start_device_code(asked)
+        expires = anyio.current_time() + authorization.expires_in
+        with anyio.CancelScope(deadline=expires):
             await self._show(authorization)
-            return await self._poll(steps, request, authorization)
-        raise SignInError("the code expired before anybody entered it: ask again for a new one", code="expired_token")
+            return await self._poll(steps, asked, authorization, expires)
+        raise SignInError("the code expired before the sign-in was completed: ask for another", code="expired_token")
 
     async def _show(self, authorization: DeviceAuthorization) -> None:
         where, code = authorization.verification_uri, authorization.user_code
@@ -83,26 +87,37 @@ class DeviceCode:
             authorization.message or f"To sign in, open {where} in a browser and enter the code {code}.",
             self._clock() + authorization.expires_in,
         )
-        try:
-            shown = self._on_code(prompt)
-            if inspect.isawaitable(shown):
-                await shown
-        except Exception as error:
-            raise SignInError(f"on_code could not show the code: {type(error).__name__}", code="not_shown") from error
+        await call(self._on_code, prompt, name="on_code", code="not_shown", secrets=(code,))
 
-    async def _poll(self, steps: SignInSteps, request: TokenRequest, authorization: DeviceAuthorization) -> Acquired:
-        interval = max(authorization.interval, SHORTEST_INTERVAL)
+    async def _poll(
+        self, steps: SignInSteps, asked: SignInRequest, authorization: DeviceAuthorization, expires: float
+    ) -> Acquired:
+        interval = pause = max(authorization.interval, SHORTEST_INTERVAL)
         while True:
-            await self._sleep(interval)
+            await self._sleep(pause)
             try:
-                answer = await steps.poll_device_code(request, authorization)
+                answer = await steps.poll_device_code(asked, authorization)
             except Throttled as error:
-                await self._sleep(error.retry_after)
-                continue
+                if anyio.current_time() + error.retry_after >= expires:
+                    raise  # the person need not wait for a code that nobody is going to ask for
+                pause = max(interval, error.retry_after)
             except AuthorityUnavailable:  # a person is at it: the network may come back before the code expires
-                interval *= 2
-                continue
-            if not isinstance(answer, Pending):
-                return answer
-            if answer.slow_down:
-                interval += SLOW_DOWN
+                pause = min(pause * 2, max(interval, LONGEST_PAUSE))
+            else:
+                if not isinstance(answer, Pending):
+                    return answer
+                if answer.slow_down:
+                    interval += SLOW_DOWN
+                pause = interval
+
+
+def _refuse_what_no_code_carries(asked: SignInRequest) -> None:
+    """Raise ValueError rather than leave out what somebody relies on; a login_hint is no more than a hint."""
+    given = {
+        "prompt": asked.prompt,
+        "max_age": asked.max_age is not None,
+        "domain_hint": asked.domain_hint,
+        "extra_scopes_to_consent": asked.extra_scopes_to_consent,
+    }
+    if names := [f"{name}=" for name, value in given.items() if value]:
+        raise ValueError(f"a device code cannot carry {', '.join(names)}: leave that out, or sign in with Browser()")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import enum
+import time
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from aiomsal._turns import Turns
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
 
 
@@ -57,15 +59,17 @@ class TokenStore(Protocol):
 class MemoryStore:
     """Sessions in the memory of this process: what a manager uses when it is given no store.
 
-    Bounded: beyond `max_sessions` the session written longest ago is forgotten, and its user has to sign in again.
+    Bounded: beyond `max_sessions` the one written longest ago is forgotten, and its user has to sign in again.
     Locks are exact within the process and exclude no other.
     """
 
-    def __init__(self, *, max_sessions: int = 100_000) -> None:
+    def __init__(self, *, max_sessions: int = 100_000, clock: Callable[[], float] = time.time) -> None:
         if max_sessions < 1:
             raise ValueError(f"max_sessions must be at least 1, not {max_sessions}")
         self._max_sessions = max_sessions
+        self._clock = clock
         self._values: dict[str, bytes] = {}  # in the order of their last writing
+        self._ending: dict[str, float] = {}  # which of them end by themselves, and when
         self._turns = Turns()
 
     def __repr__(self) -> str:
@@ -77,14 +81,16 @@ class MemoryStore:
 
     async def set(self, key: str, value: bytes, *, expires_at: float | None = None, expected: Expected = ANY) -> bool:
         """Write if what is there is as expected. Never suspends, so nothing comes between."""
-        del expires_at  # sessions do not expire here, and tokens are not kept twice
         with self._turns.guard():  # from other threads something might
+            self._forget_ended()
             if expected is not ANY and self._values.get(key) != expected:
                 return False
-            self._values.pop(key, None)
+            self._forget(key)
             self._values[key] = value
+            if expires_at is not None:
+                self._ending[key] = expires_at
             if len(self._values) > self._max_sessions:
-                del self._values[next(iter(self._values))]
+                self._forget(next(iter(self._values)))
         return True
 
     async def delete(self, key: str, *, expected: Expected = ANY) -> bool:
@@ -92,8 +98,21 @@ class MemoryStore:
         with self._turns.guard():
             if expected is not ANY and self._values.get(key, expected) != expected:
                 return False
-            self._values.pop(key, None)
+            self._forget(key)
         return True
+
+    def _forget_ended(self) -> None:
+        """Sessions have no end; that a web sign-in was completed need not be known for longer than it might come again.
+
+        These come in the order of their ends, more or less: looking at the first is enough.
+        """
+        now = self._clock()
+        while self._ending and self._ending[first := next(iter(self._ending))] <= now:
+            self._forget(first)
+
+    def _forget(self, key: str) -> None:
+        self._values.pop(key, None)
+        self._ending.pop(key, None)
 
     def lock(self, key: str, *, wait: bool = True) -> AbstractAsyncContextManager[bool]:
         """Exclude every other task of this process, on any event loop."""

@@ -1,4 +1,4 @@
-"""An identity server, a clock and a scripted client, for tests of programs that acquire tokens.
+"""An identity server, a browser, a clock and a scripted client, for tests of programs that acquire tokens.
 
 Nothing here needs a tenant or the internet. Names are loaded when they are first used, so that the pytest plugin,
 which every pytest run of an environment imports, costs next to nothing until a fixture asks for a server.
@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ._browser import ScriptedBrowser as ScriptedBrowser
     from ._clock import FakeClock as FakeClock
     from ._entra.brain import FakeEntra as FakeEntra
     from ._entra.directory import Application as Application
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
     from ._entra.process import FakeEntraProcess as FakeEntraProcess
     from ._entra.server import EntraServer as EntraServer
     from ._entra.state import Settings as Settings
+    from ._entra.steps import AuthorizationAnswer as AuthorizationAnswer
     from ._scripted import ScriptedAcquisition as ScriptedAcquisition
     from ._scripted import ScriptedClient as ScriptedClient
     from ._scripted import ScriptedUserClient as ScriptedUserClient
 
 __all__ = [
     "Application",
+    "AuthorizationAnswer",
     "ClientCertificate",
     "EntraError",
     "EntraServer",
@@ -39,6 +42,7 @@ __all__ = [
     "Gate",
     "RequestRecord",
     "ScriptedAcquisition",
+    "ScriptedBrowser",
     "ScriptedClient",
     "ScriptedUserClient",
     "Settings",
@@ -48,6 +52,7 @@ __all__ = [
 
 _HOMES = {
     "Application": "._entra.directory",
+    "AuthorizationAnswer": "._entra.steps",
     "ClientCertificate": "._entra.keys",
     "EntraError": "._entra.errors",
     "EntraServer": "._entra.server",
@@ -58,6 +63,7 @@ _HOMES = {
     "Gate": "._entra.gate",
     "RequestRecord": "._entra.log",
     "ScriptedAcquisition": "._scripted",
+    "ScriptedBrowser": "._browser",
     "ScriptedClient": "._scripted",
     "ScriptedUserClient": "._scripted",
     "Settings": "._entra.state",

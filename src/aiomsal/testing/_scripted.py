@@ -9,14 +9,16 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
+from aiomsal._asked import SignInFlow, SignInOptions, SignInRequest, TenantProfile
 from aiomsal._client import Acquired, Attempt
-from aiomsal._errors import AccountRequired, Classification
+from aiomsal._errors import AccountRequired, Classification, SignInError
 from aiomsal._spawn import here, insist
 from aiomsal._token import Account, Token, TokenRequest, canonical_claims, canonical_scopes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from aiomsal._asked import ResponseMode
     from aiomsal._errors import TokenError
     from aiomsal._spawn import Waiter
 
@@ -26,9 +28,17 @@ __all__ = ["ScriptedAcquisition", "ScriptedClient", "ScriptedUserClient"]
 class ScriptedAcquisition:
     """One acquisition (or sign-in) that waits for the test to say how it ends. From any thread."""
 
-    def __init__(self, client: ScriptedClient, request: TokenRequest, session: bytes | None) -> None:
+    def __init__(
+        self,
+        client: ScriptedClient,
+        request: TokenRequest,
+        session: bytes | None,
+        asked: SignInRequest | None = None,
+    ) -> None:
         self.request = request
         """What was asked for."""
+        self.asked = asked
+        """What a person was asked; None if it is no sign-in."""
         self.session = session
         """The session it was given."""
         self.number = next(client._count)
@@ -174,15 +184,18 @@ class ScriptedClient:
 
 
 class ScriptedUserClient(ScriptedClient):
-    """A public client whose authority is the test: a `SignInClient`, whose accounts share one session.
+    """A client of people whose authority is the test: a `SignInClient`.
 
-    Its sign-ins park in `sign_ins`; what lands there needs an `account`. An acquisition that lands without a session
-    of its own rotates the account's refresh token, which `refresh_token` reads from a session.
+    Its accounts share one session, as a `PublicClient`'s do, or with `one_session=False` have one each, and then a
+    request without an account is the application's own. Its sign-ins, those of web applications too, park in
+    `sign_ins`; what lands there needs an `account`. An acquisition that lands without a session of its own rotates the
+    account's refresh token, which `refresh_token` reads from a session.
     """
 
-    def __init__(self, *, can_ask: bool = True, **options: Any) -> None:
+    def __init__(self, *, can_ask: bool = True, one_session: bool = True, **options: Any) -> None:
         super().__init__(**options)
         self.can_ask = can_ask
+        self._one_session = one_session
         self.sign_ins = ScriptedClient(**options)
         """The sign-ins, as acquisitions to land or to fail."""
         self.sign_ins._count = self._count  # one row of numbers, for a higher one has the newer refresh token
@@ -191,27 +204,37 @@ class ScriptedUserClient(ScriptedClient):
         """A request for a user; takes `account`, `login_hint` and `claims`."""
         _known(options, {"account", "login_hint", "claims"})
         account = options.get("account", "")
+        if not account and not self._one_session:
+            return super().request(scopes, options)
+        return self._user_request(scopes, options, account, options.get("login_hint", ""))
+
+    def _user_request(
+        self, scopes: tuple[str, ...], options: Mapping[str, Any], account: Account | str, login_hint: str
+    ) -> TokenRequest:
         return TokenRequest(
             "client",
             "https://authority.example/tenant",
             "user",
             canonical_scopes(scopes),
             account=account.home_account_id if isinstance(account, Account) else account,
-            login_hint=options.get("login_hint", ""),
+            login_hint=login_hint,
             claims=canonical_claims(options["claims"]) if "claims" in options else "",
         )
 
     def session_key(self, request: TokenRequest, /) -> str | None:
-        """The one session."""
-        return self.session_of(request.account)
+        """The one session, or the account's."""
+        return self.session_of(request.account or None)
 
     def session_of(self, account: str | None, /) -> str | None:
-        """The one session."""
-        del account
-        return "client"
+        """The one session, or the account's."""
+        if self._one_session:
+            return "client"
+        return None if account is None else f"client/{account}"
 
     async def acquire(self, request: TokenRequest, session: bytes | None, /) -> Acquired:
         """Parks if the account is in the session, whose refresh token is then rotated."""
+        if self.session_key(request) is None:
+            return await super().acquire(request, session)
         account = self._choose(request, session)
         acquisition = ScriptedAcquisition(self, request, session)
         acquired = await self._park(acquisition)
@@ -221,9 +244,50 @@ class ScriptedUserClient(ScriptedClient):
             token = dataclasses.replace(token, account=account)
         return Acquired(token, self.merge(session, rotated, sign_in=False))
 
-    async def sign_in(self, request: TokenRequest, /) -> Acquired:
+    def sign_in_request(self, scopes: tuple[str, ...], options: Mapping[str, Any], /) -> SignInRequest:
+        """What a person is asked; takes all of `SignInOptions`."""
+        _known(options, SignInOptions.__annotations__.keys())
+        return SignInRequest(
+            self._user_request(scopes, options, options.get("account", ""), ""),
+            options.get("login_hint", ""),
+            options.get("domain_hint", ""),
+            options.get("prompt", ""),
+            tuple(sorted(options.get("extra_scopes_to_consent", ()))),
+            options.get("max_age"),
+        )
+
+    async def begin_sign_in(
+        self, asked: SignInRequest, /, *, redirect_uri: str, response_mode: ResponseMode
+    ) -> SignInFlow:
+        """A flow with a number for its state."""
+        del response_mode
+        state = f"state-{next(self._count)}"
+        return SignInFlow(
+            auth_uri=f"https://authority.example/authorize?state={state}",
+            state=state,
+            redirect_uri=redirect_uri,
+            expires_at=self.clock() + 3600,
+            asked=[asked.request, *asked[1:]],
+        )
+
+    def answered(self, flow: Mapping[str, Any], params: Mapping[str, str], /) -> SignInRequest:
+        """What was asked, if the state is the flow's; an `error` is raised."""
+        if params.get("state") != flow["state"]:
+            raise SignInError("another flow's answer", code="state_mismatch")
+        if "error" in params:
+            raise SignInError("declined", code=params["error"])
+        request, *wishes = flow["asked"]
+        fields = [tuple(value) if isinstance(value, list) else value for value in request]  # as JSON brings them back
+        hint, domain, prompt, extra, max_age = wishes
+        return SignInRequest(TokenRequest(*fields), hint, domain, prompt, tuple(extra), max_age)
+
+    async def complete_sign_in(self, flow: Mapping[str, Any], params: Mapping[str, str], /) -> Acquired:
         """Parks in `sign_ins`."""
-        acquisition = ScriptedAcquisition(self.sign_ins, request, None)
+        return await self.sign_in(self.answered(flow, params))
+
+    async def sign_in(self, asked: SignInRequest, /) -> Acquired:
+        """Parks in `sign_ins`."""
+        acquisition = ScriptedAcquisition(self.sign_ins, asked.request, None, asked)
         acquired = await self.sign_ins._park(acquisition)
         if acquired.session is None and acquired.token.account is not None:
             name = f"refresh-of-sign-in-{acquisition.number}"
@@ -243,6 +307,14 @@ class ScriptedUserClient(ScriptedClient):
     def accounts(self, session: bytes, /) -> tuple[Account, ...]:
         """Who is in it."""
         return tuple(Account(*entry[0]) for entry in _entries(session).values())
+
+    def profiles(self, session: bytes, account: str, /) -> tuple[TenantProfile, ...]:
+        """One, in the account's tenant."""
+        return tuple(
+            TenantProfile(known.tenant_id, known.home_account_id.partition(".")[0], known.username, is_home=True)
+            for known in self.accounts(session)
+            if known.home_account_id == account
+        )
 
     def merge(self, session: bytes | None, update: bytes, /, *, sign_in: bool) -> bytes:
         """Entry by entry; the higher version wins."""

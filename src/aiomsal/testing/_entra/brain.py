@@ -10,14 +10,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self, Unpack
 
 from .arrival import Arrival
+from .devicecode import approve
 from .directory import Application, Tenant, User
 from .errors import EntraError, RefusedError
 from .faults import Faults, Rule, new_rule
 from .gate import Gate
-from .http import HttpRequest, HttpResponse
+from .http import HttpRequest, HttpResponse, parse_object
 from .keys import RegisteredCertificate
 from .log import Log, RequestRecord
-from .routes import known_kind
+from .person import Person
+from .routes import known_kind, route
 from .state import Settings, SettingsChanges, State
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from .directory import FederatedCredential
     from .server import EntraServer
     from .session import EntraHttpClient
+    from .steps import AuthorizationAnswer
 
 
 class FakeEntra:
@@ -39,8 +42,10 @@ class FakeEntra:
     that tell two authorities apart.
 
     Kinds of requests are dotted, and a kind stands for all below it: "" is every request; "discovery",
-    "instance_discovery", "jwks", "devicecode"; "token" with "token.client_credentials", "token.refresh_token",
-    "token.device_code" and "token.other"; "unknown" is what FakeEntra does not answer.
+    "instance_discovery", "user_realm", "jwks"; "authorize" is a window that opens, "devicecode" a code asked for,
+    "deviceauth" the page to enter it, and "sign_in" every button on the pages after these; "token" with
+    "token.client_credentials", "token.authorization_code", "token.device_code", "token.refresh_token",
+    "token.password" and "token.other"; "unknown" is what FakeEntra does not answer.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.time, own_key: bool = False) -> None:
@@ -68,11 +73,19 @@ class FakeEntra:
         self._state.directory.add_tenant(tenant)
         return tenant
 
-    def add_user(self, username: str, *, tenant: str = "", name: str = "") -> User:
-        """Add a user, at home in `tenant` (a GUID or domain). Another of the same name is replaced."""
-        user = User(username, str(uuid.uuid4()), self._tenant_id(tenant), name or username.partition("@")[0])
+    def add_user(self, username: str, *, tenant: str = "", name: str = "", password: str = "") -> User:
+        """Add a user, at home in `tenant` (a GUID or domain). Another of the same name is replaced.
+
+        One without a password signs in at the page by name alone, and cannot by the grant of that name.
+        """
+        name = name or username.partition("@")[0]
+        user = User(username, str(uuid.uuid4()), self._tenant_id(tenant), name, password)
         self._state.directory.add_user(user)
         return user
+
+    def disable_user(self, user: User | str) -> None:
+        """Disable the account of a user: no sign-in, and no refresh (AADSTS50057)."""
+        self._state.directory.disable(self._state.directory.user(user))
 
     def add_application(
         self,
@@ -84,12 +97,15 @@ class FakeEntra:
         federated: Iterable[FederatedCredential] = (),
         roles: Iterable[str] = (),
         multi_tenant: bool = True,
+        redirect_uris: Iterable[str] | None = None,
     ) -> Application:
         """Register an application at home in `tenant`; another of the same `client_id` is replaced.
 
         A public client proves nothing. A confidential one proves itself with the `client_secret` made here, or, if
         `certificates` (PEM) or `federated` credentials are given, with those and no secret. `roles` are those in its
-        own tokens. Only a `multi_tenant` one gets tokens of tenants it is not at home in.
+        own tokens. Only a `multi_tenant` one gets tokens of tenants it is not at home in. People are sent back to
+        `redirect_uris` only, where the port of http://localhost and http://127.0.0.1 does not count; by default that
+        is http://localhost for a public client, and nowhere for a confidential one.
         """
         known = tuple(RegisteredCertificate.load(pem) for pem in certificates)
         trusts = tuple(federated)
@@ -104,6 +120,7 @@ class FakeEntra:
             trusts,
             tuple(roles),
             multi_tenant,
+            tuple(("http://localhost",) * public if redirect_uris is None else redirect_uris),
         )
         self._state.directory.add_application(application)
         return application
@@ -124,22 +141,55 @@ class FakeEntra:
     def approve_device_code(self, user_code: str, user: User | str) -> None:
         """Be the user who enters `user_code` and signs in; raise ValueError if no such code waits."""
         who = self._state.directory.user(user)
-        self._state.device_codes.decide(user_code, who, self._state.next_in_order())
+        approve(self._state, self._state.device_codes.find(user_code), who)
 
     def deny_device_code(self, user_code: str) -> None:
         """Be the user who enters `user_code` and declines; raise ValueError if no such code waits."""
-        self._state.device_codes.decide(user_code, None, 0)
+        self._state.device_codes.decide(self._state.device_codes.find(user_code), None)
+
+    def authorize(self, auth_uri: str, user: User | str | None = None, *, decline: bool = False) -> AuthorizationAnswer:
+        """Be the user in the window that an application opened at `auth_uri`: sign in and consent, or decline.
+
+        Return what the browser would bring to the redirect_uri, without bringing it; what the authority has against
+        the request is such an answer too. It is a browser in which nobody is signed in. Raise ValueError if the page
+        would not let the user go on, because the redirect_uri is not registered or the account is disabled. Blocks
+        the calling thread for latency and gates; faults of the kind "authorize" that answer with an `error` and no
+        status send that to the application.
+        """
+        if user is None and not decline:
+            message = "say which user signs in, or decline=True"
+            raise ValueError(message)
+        person = Person(None if decline or user is None else self._state.directory.user(user))
+        request = HttpRequest.to("GET", auth_uri, {}, b"")
+        if route(request, request.form()).kind != "authorize":
+            message = f"nobody signs in at {request.base}{request.path}: an authorization request is what is needed"
+            raise ValueError(message)
+        self._pass(Arrival(request, self._state, self._faults, self._log, person.visit), None)
+        return person.answer()
 
     def require_interaction(
-        self, user: User | str | None = None, *, scope: str = "", error: EntraError | None = None
+        self,
+        user: User | str | None = None,
+        *,
+        scope: str = "",
+        claims: str = "",
+        error: EntraError | None = None,
     ) -> None:
         """Refuse to issue silently for a user (all, if None) and a scope (any, if empty) until the next sign-in.
 
-        The refusal is `error`, AADSTS50076 (multifactor authentication) by default; AADSTS65001 asks for consent. Who
-        signs in afterwards has satisfied it.
+        The refusal is `error`, AADSTS50076 (multifactor authentication) by default. Whoever signs in afterwards has
+        satisfied it, except that
+        - AADSTS65001 asks for consent: the pages ask for it too, and only who gives it has satisfied it;
+        - an error with `claims`, a claims challenge, is satisfied by a sign-in that brought these claims only.
+
+        With `claims`, a JSON object, it concerns requests that carry these claims only, for an authentication context
+        say, and is satisfied by a sign-in that brought them. Claims are compared as JSON: more of them do no harm.
         """
         who = None if user is None else self._state.directory.user(user)
-        self._state.interactions.require(self._state.next_in_order(), who, scope, error or EntraError(50076))
+        concerned = parse_object(claims) if claims else {}
+        error = error or EntraError(50076, "interaction_required" if claims else "")
+        brought = parse_object(error.claims) if error.claims else concerned
+        self._state.interactions.require(self._state.next_in_order(), who, scope, concerned, error, brought)
 
     def revoke_refresh_tokens(self, user: User | str) -> int:
         """End every refresh token of a user (AADSTS50173 from now on) and return how many that were."""
@@ -160,6 +210,8 @@ class FakeEntra:
         status: int = 0,
         retry_after: float | str | None = None,
         error: EntraError | None = None,
+        lost: bool = False,
+        answer_for: User | str | None = None,
         skew: float = 0.0,
     ) -> None:
         """Let requests of a kind go wrong: the next `times`, or all until `clear_faults`; only those that `match`.
@@ -167,8 +219,10 @@ class FakeEntra:
         `latency`: the answer takes so many seconds. `hang`: no answer until `clear_faults` or the client leaves; then
         the answer is a proper one. `reset`: the connection is reset, nothing having been done. `garbage`: 200 with
         HTML. `status`: that, with `retry_after` as the header (seconds, or any text). `error`: an AADSTS error.
-        `skew`: this server's clock is that many seconds ahead. Latency and skew go with any of the others, of which a
-        request can suffer one: the fault made first decides, and the others wait for the next request.
+        `lost`: the request is carried out, a code redeemed or a refresh token rotated, and then the connection reset.
+        `answer_for`: the tokens are those of that user, whoever asked. `skew`: this server's clock is that many
+        seconds ahead. Latency, `answer_for` and skew go with any of the others, of which a request can suffer one: the
+        fault made first decides, and the others wait for the next request.
         """
         rule = new_rule(
             known_kind(kind),
@@ -182,6 +236,8 @@ class FakeEntra:
             retry_after=retry_after,
             error=error,
             skew=skew,
+            lost=lost,
+            answer_for=None if answer_for is None else self._state.directory.user(answer_for),
         )
         self._faults.add(rule)
 
@@ -229,7 +285,9 @@ class FakeEntra:
 
         Raise TimeoutError after `timeout` seconds, and ConnectionResetError where the connection is to be reset.
         """
-        arrival = self.arrive(HttpRequest.to(method, url, headers or {}, body))
+        return self._pass(self.arrive(HttpRequest.to(method, url, headers or {}, body)), timeout)
+
+    def _pass(self, arrival: Arrival, timeout: float | None) -> HttpResponse:
         deadline = None if timeout is None else time.monotonic() + timeout
         if not arrival.waiter.ready:
             ready = threading.Event()

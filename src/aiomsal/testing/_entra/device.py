@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from .errors import EntraError, RefusedError
 
 if TYPE_CHECKING:
-    from .directory import User
+    from .http import JsonObject
+    from .signins import SignIn
 
 # Without letters and digits that are taken for each other, and without vowels that make words (RFC 8628, section 6.1).
 _ALPHABET = "BCDFGHJKLMNPQRSTVWXZ"
@@ -27,11 +28,11 @@ class DeviceCode:
     client_id: str
     tenant: str
     scope: str
+    claims: JsonObject
     expires_at: float
     interval: float
     polled_at: float | None = None
-    approved_by: User | None = None
-    signed_in: int = 0
+    approved_by: SignIn | None = None
     denied: bool = False
     redeemed: bool = False
 
@@ -43,23 +44,30 @@ class DeviceCodes:
         self._lock = threading.Lock()
         self._codes: dict[str, DeviceCode] = {}
 
-    def issue(self, client_id: str, tenant: str, scope: str, expires_at: float, interval: float) -> DeviceCode:
+    def issue(
+        self, client_id: str, tenant: str, scope: str, claims: JsonObject, expires_at: float, interval: float
+    ) -> DeviceCode:
         user_code = "".join(secrets.choice(_ALPHABET) for _ in range(9))
-        code = DeviceCode(secrets.token_urlsafe(48), user_code, client_id, tenant, scope, expires_at, interval)
+        code = DeviceCode(secrets.token_urlsafe(48), user_code, client_id, tenant, scope, claims, expires_at, interval)
         with self._lock:
             self._codes[code.device_code] = code
         return code
 
-    def decide(self, user_code: str, user: User | None, signed_in: int) -> None:
-        """Note what the user said, None for no; raise ValueError for a user code that nobody holds."""
+    def find(self, user_code: str) -> DeviceCode:
+        """Return the code that waits under a user code; raise ValueError if nobody holds that."""
         with self._lock:
             code = next((c for c in self._codes.values() if c.user_code == user_code and not c.redeemed), None)
-            if code is None:
-                message = "no device code is waiting under this user code: it was never issued, or is already redeemed"
-                raise ValueError(message)
-            code.approved_by, code.signed_in, code.denied = user, signed_in, user is None
+        if code is None:
+            message = "no device code is waiting under this user code: it was never issued, or is already redeemed"
+            raise ValueError(message)
+        return code
 
-    def redeem(self, device_code: str, client_id: str, now: float) -> tuple[DeviceCode, User]:
+    def decide(self, code: DeviceCode, sign_in: SignIn | None) -> None:
+        """Note what the user said; None is no."""
+        with self._lock:
+            code.approved_by, code.denied = sign_in, sign_in is None
+
+    def redeem(self, device_code: str, client_id: str, now: float) -> tuple[DeviceCode, SignIn]:
         """Return an approved code and who approved it, once; refuse otherwise (RFC 8628, section 3.5)."""
         with self._lock:
             code = self._codes.get(device_code)

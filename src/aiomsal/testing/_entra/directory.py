@@ -32,6 +32,8 @@ class User:
     object_id: str
     tenant_id: str
     name: str = ""
+    password: str = field(default="", repr=False)
+    """Empty for a person who signs in by name alone, which only the pages allow."""
 
     def object_id_in(self, tenant_id: str) -> str:
         """Return the object id of this person in a tenant: guests have another than at home."""
@@ -63,6 +65,7 @@ class Application:
     federated: tuple[FederatedCredential, ...] = ()
     roles: tuple[str, ...] = ()
     multi_tenant: bool = True
+    redirect_uris: tuple[str, ...] = ()
 
     @property
     def confidential(self) -> bool:
@@ -84,7 +87,7 @@ def _derived(name: str, tenant_id: str) -> str:
 
 
 class Directory:
-    """All tenants, users and applications of one FakeEntra: three dictionaries, written under one lock."""
+    """All tenants, users and applications of one FakeEntra: dictionaries and a set, written under one lock."""
 
     def __init__(self) -> None:
         """Start with one tenant: everybody's home who names no other."""
@@ -92,6 +95,7 @@ class Directory:
         self._tenants: dict[str, Tenant] = {}
         self._users: dict[str, User] = {}
         self._applications: dict[str, Application] = {}
+        self._disabled: set[str] = set()
         self.home = Tenant(str(uuid.uuid4()), "home.example")
         self.add_tenant(self.home)
 
@@ -125,6 +129,19 @@ class Directory:
             message = f"no user {name!r}: add one with add_user({name!r})"
             raise ValueError(message)
         return user
+
+    def find_user(self, username: str) -> User | None:
+        """Return the user whom a name on the wire means; None if there is none."""
+        return self._users.get(username.strip().lower())
+
+    def disable(self, user: User) -> None:
+        with self._lock:
+            self._disabled.add(user.object_id)
+
+    def check_enabled(self, user: User) -> None:
+        """Refuse a user whose account is disabled."""
+        if user.object_id in self._disabled:
+            raise RefusedError(50057)
 
     def application(self, client_id: str, tenant: Tenant | None) -> Application:
         """Return the application that asks, or refuse one that does not exist in that tenant."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from .http import json_response
 
@@ -30,7 +30,7 @@ def openid_configuration(state: State, call: Call) -> HttpResponse:
             "jwks_uri": f"{here}/discovery/v2.0/keys",
             "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt"],
             "response_types_supported": ["code"],
-            "response_modes_supported": ["query", "form_post"],
+            "response_modes_supported": ["query", "fragment", "form_post"],
             "subject_types_supported": ["pairwise"],
             "id_token_signing_alg_values_supported": ["RS256"],
             "scopes_supported": ["openid", "profile", "email", "offline_access"],
@@ -51,6 +51,20 @@ def instance_discovery(_state: State, call: Call) -> HttpResponse:
             "metadata": [
                 {"preferred_network": _PUBLIC_CLOUD[0], "preferred_cache": _PUBLIC_CLOUD[1], "aliases": aliases}
             ],
+        },
+    )
+
+
+def user_realm(state: State, call: Call) -> HttpResponse:
+    """Answer how a user proves who they are: to us, and to nobody we federate with. MSAL asks before a password."""
+    user = state.directory.find_user(unquote(call.request.path.rpartition("/")[2]))
+    return json_response(
+        200,
+        {
+            "ver": "1.0",
+            "account_type": "Managed" if user else "Unknown",
+            "cloud_instance_name": "microsoftonline.com",
+            "cloud_audience_urn": "urn:federation:MicrosoftOnline",
         },
     )
 

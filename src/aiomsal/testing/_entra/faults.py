@@ -14,6 +14,7 @@ from .log import kinds_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .directory import User
     from .http import HttpRequest
     from .log import RequestRecord
 
@@ -30,11 +31,18 @@ class Outcome:
     status: int = 0
     retry_after: float | str | None = None
     error: EntraError | None = None
+    lost: bool = False
+    """It is answered properly after all, and the answer gets lost on its way."""
+
+    @property
+    def refusal(self) -> EntraError | None:
+        """Return the error, where it is nothing but that; the sign-in page tells such a one in its own way."""
+        return None if self.status or self.retry_after is not None else self.error
 
     @property
     def oauth_error(self) -> EntraError | None:
         """Return the error in the body of the response; None where there is none."""
-        if self.reset or self.garbage:
+        if self.reset or self.garbage or self.lost:
             return None
         return (self.error or EntraError(90055 if self.status == _TOO_MANY_REQUESTS else 90033)).completed()
 
@@ -65,6 +73,7 @@ class Rule:
     skew: float = 0.0
     gate: Gate | None = None
     outcome: Outcome | None = None
+    answer_for: User | None = None
 
     def applies(self, record: RequestRecord, kinds: frozenset[str]) -> bool:
         return self.kind in kinds and self.times != 0 and (self.match is None or self.match(record))
@@ -78,6 +87,7 @@ class Effects:
     skew: float = 0.0
     gates: list[Gate] = field(default_factory=list[Gate])
     outcome: Outcome | None = None
+    answer_for: User | None = None
 
 
 class Faults:
@@ -122,6 +132,7 @@ class Faults:
                 effects.latency += rule.latency
                 effects.skew += rule.skew
                 effects.outcome = effects.outcome or rule.outcome
+                effects.answer_for = effects.answer_for or rule.answer_for
                 if rule.gate:
                     effects.gates.append(rule.gate)
                 if rule.times is not None:
@@ -144,14 +155,17 @@ def new_rule(
     retry_after: float | str | None,
     error: EntraError | None,
     skew: float,
+    lost: bool,
+    answer_for: User | None,
 ) -> Rule:
     """Return the rule that these keywords of `FakeEntra.fault` ask for, or raise ValueError."""
     answered = bool(status or error or retry_after is not None)
-    if not (latency or skew) and sum((hang, reset, garbage, answered)) == 0:
-        message = "say what goes wrong: latency, hang, reset, garbage, status, error or skew"
+    ends = sum((hang, reset, garbage, answered, lost))
+    if not (latency or skew or answer_for or ends):
+        message = "say what goes wrong: latency, hang, reset, garbage, status, error, lost, answer_for or skew"
         raise ValueError(message)
-    if sum((hang, reset, garbage, answered)) > 1:
-        message = "a request ends in one way: choose one of hang, reset, garbage, and status with error or retry_after"
+    if ends > 1:
+        message = "a request ends in one way: choose one of hang, reset, garbage, lost, and status or error"
         raise ValueError(message)
     if retry_after is not None and not (status or error):
         status = _TOO_MANY_REQUESTS
@@ -162,6 +176,6 @@ def new_rule(
         message = f"latency is in seconds and cannot be negative: {latency}"
         raise ValueError(message)
     outcome = None
-    if reset or garbage or answered:
-        outcome = Outcome(reset=reset, garbage=garbage, status=status, retry_after=retry_after, error=error)
-    return Rule(kind, times, match, latency, skew, Gate(kind) if hang else None, outcome)
+    if reset or garbage or answered or lost:
+        outcome = Outcome(reset, garbage, status, retry_after, error, lost)
+    return Rule(kind, times, match, latency, skew, Gate(kind) if hang else None, outcome, answer_for)

@@ -52,6 +52,13 @@ class HttpResponse:
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes = field(repr=False)
+    error: str = ""
+    """The OAuth error it carries, for the log."""
+
+
+def html_response(status: int, text: str, *headers: tuple[str, str], error: str = "") -> HttpResponse:
+    """Return a page, not to be stored."""
+    return HttpResponse(status, (type_html, ("Cache-Control", "no-store"), *headers), text.encode(), error)
 
 
 def json_response(status: int, value: object, *headers: tuple[str, str]) -> HttpResponse:

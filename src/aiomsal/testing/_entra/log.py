@@ -23,6 +23,16 @@ _KEPT_HEADERS = (
     "x-client-ver",
     "x-ms-lib-capability",
 )
+_KEPT_PARAMETERS = (
+    "code_challenge_method",
+    "domain_hint",
+    "login_hint",
+    "max_age",
+    "prompt",
+    "redirect_uri",
+    "response_mode",
+    "response_type",
+)
 _KEPT_REQUESTS = 20_000
 
 
@@ -42,6 +52,9 @@ class RequestRecord:
     claims: str = ""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     """Those that say who asks and what for; names in lower case."""
+    parameters: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Those that say how a person is to sign in, where they were sent: prompt, login_hint, domain_hint, max_age,
+    response_mode, response_type, redirect_uri and code_challenge_method."""
     status: int | None = None
     """The status answered; None while it waits, and for ever if the connection was reset or the client left."""
     error: str = ""
@@ -51,6 +64,11 @@ class RequestRecord:
 def kept(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers that a record may hold."""
     return {name: headers[name] for name in _KEPT_HEADERS if name in headers}
+
+
+def kept_parameters(form: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters that a record may hold."""
+    return {name: form[name] for name in _KEPT_PARAMETERS if name in form}
 
 
 def kinds_of(kind: str) -> Iterator[str]:

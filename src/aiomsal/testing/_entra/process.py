@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from .directory import User
     from .log import RequestRecord
     from .state import Settings
+    from .steps import AuthorizationAnswer
 
     P = ParamSpec("P")
     R = TypeVar("R")
 
-_SLICE = 0.05  # a wait at a gate is asked for in slices, so that other threads can drive the server meanwhile
+_SLICE = 0.05  # what may take long is waited for in slices, so that other threads can drive the server meanwhile
 
 
 def _forwarded(method: Callable[Concatenate[FakeEntra, P], R]) -> Callable[Concatenate[FakeEntraProcess, P], R]:
@@ -58,6 +60,7 @@ class FakeEntraProcess:
 
     add_tenant = _forwarded(FakeEntra.add_tenant)
     add_user = _forwarded(FakeEntra.add_user)
+    disable_user = _forwarded(FakeEntra.disable_user)
     add_application = _forwarded(FakeEntra.add_application)
     configure = _forwarded(FakeEntra.configure)
     approve_device_code = _forwarded(FakeEntra.approve_device_code)
@@ -82,6 +85,13 @@ class FakeEntraProcess:
     def hold(self, kind: str, *, match: Callable[[RequestRecord], bool] | None = None) -> RemoteGate:
         """Let requests of a kind arrive and wait, as long as the returned gate, a context manager, is closed."""
         return RemoteGate(self, kind, cast("int", self.ask("hold", (kind,), {"match": match})))
+
+    def authorize(self, auth_uri: str, user: User | str | None = None, *, decline: bool = False) -> AuthorizationAnswer:
+        """Be the user in the window that an application opened at `auth_uri`: see `FakeEntra.authorize`."""
+        number = self.ask("authorize", (auth_uri, user), {"decline": decline})
+        while not (done := cast("list[AuthorizationAnswer]", self.ask("authorized", (number, _SLICE), {}))):
+            pass
+        return done[0]
 
     def authority(self, tenant: str = "") -> str:
         """Return the URL of a tenant on this server, the home tenant by default."""

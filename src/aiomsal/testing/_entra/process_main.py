@@ -3,39 +3,65 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pickle
 import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from concurrent.futures import Future, wait
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from .brain import FakeEntra
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .gate import Gate
     from .server import EntraServer
+    from .steps import AuthorizationAnswer
+
+T = TypeVar("T")
 
 
 class Control:
-    """Does what the parent asks, one thing after another. Its mutable state is the gates it has made, by number."""
+    """Does what the parent asks, one thing after another.
+
+    Its mutable state is the gates it has made and the people who sign in, by number. People do so in threads, for they
+    may have to wait at a gate that the parent has yet to open.
+    """
 
     def __init__(self, entra: FakeEntra, server: EntraServer) -> None:
         self._entra, self._server = entra, server
         self._gates: dict[int, Gate] = {}
+        self._people: dict[int, Future[AuthorizationAnswer]] = {}
+        self._numbers = itertools.count()
 
     def perform(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
         if name == "where":
             return self._server.url, self._server.ca_file, self._entra.tenant_id
         if name == "hold":
-            number = len(self._gates)
+            number = next(self._numbers)
             self._gates[number] = self._entra.hold(*args, **kwargs)
             return number
         if name == "gate":
             return self._gate(*args)
+        if name == "authorize":
+            number = next(self._numbers)
+            self._people[number] = in_a_thread(lambda: self._entra.authorize(*args, **kwargs))
+            return number
+        if name == "authorized":
+            return self._authorized(*args)
         attribute = getattr(self._entra, name)
         return attribute(*args, **kwargs) if callable(attribute) else attribute
+
+    def _authorized(self, number: int, timeout: float) -> list[AuthorizationAnswer]:
+        """Return the answer in a list, which is empty if there is none within that time."""
+        person = self._people[number]
+        if not wait([person], timeout).done:
+            return []
+        return [self._people.pop(number).result()]
 
     def _gate(self, number: int, name: str, *args: Any) -> object:
         gate = self._gates[number]
@@ -51,6 +77,20 @@ class Control:
         except TimeoutError:
             return False
         return True
+
+
+def in_a_thread(function: Callable[[], T]) -> Future[T]:
+    """Call a function in a thread of its own, which nobody waits for at the end."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except Exception as error:  # noqa: BLE001  it is the parent's to handle
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def raise_file_limit() -> None:

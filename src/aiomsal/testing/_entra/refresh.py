@@ -11,17 +11,21 @@ from .errors import RefusedError
 
 if TYPE_CHECKING:
     from .directory import User
+    from .signins import SignIn
 
 
 @dataclass(eq=False)
 class Family:
     """All refresh tokens that descend from one sign-in. Mutable: revoked, once."""
 
-    user: User
+    sign_in: SignIn
     client_id: str
-    signed_in: int
-    """Its place in the order of sign-ins and requirements."""
     revoked: bool = False
+
+    @property
+    def user(self) -> User:
+        """Return whose they are."""
+        return self.sign_in.user
 
 
 @dataclass(eq=False)

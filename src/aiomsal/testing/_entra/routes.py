@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from .devicecode import devicecode
-from .discovery import instance_discovery, jwks, openid_configuration
+from .discovery import instance_discovery, jwks, openid_configuration, user_realm
 from .errors import RefusedError
 from .grants import GRANTS, token
 from .log import kinds_of
+from .portal import authorize_page, device_page, sign_in_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +38,12 @@ _ROUTES: dict[tuple[str, str], tuple[str, Handler]] = {
     ("GET", ".well-known/openid-configuration"): ("discovery", openid_configuration),
     ("GET", "discovery/instance"): ("instance_discovery", instance_discovery),
     ("GET", "discovery/v2.0/keys"): ("jwks", jwks),
+    ("GET", "oauth2/v2.0/authorize"): ("authorize", authorize_page),
+    ("POST", "oauth2/v2.0/authorize"): ("authorize", authorize_page),
+    ("GET", "oauth2/deviceauth"): ("deviceauth", device_page),
+    ("POST", "oauth2/deviceauth"): ("deviceauth", device_page),
+    ("POST", "login"): ("sign_in", sign_in_page),
+    ("GET", "userrealm"): ("user_realm", user_realm),
     ("POST", "oauth2/v2.0/token"): ("token", token),
     ("POST", "oauth2/v2.0/devicecode"): ("devicecode", devicecode),
 }
@@ -51,6 +58,8 @@ KINDS = frozenset(
 def route(request: HttpRequest, form: dict[str, str]) -> Route:
     """Return where `request` goes; what nobody answers is of the kind "unknown"."""
     tenant, _, rest = request.path.strip("/").partition("/")
+    if rest.startswith("userrealm/"):  # the user's name follows
+        rest = "userrealm"
     kind, handler = _ROUTES.get((request.method, rest), ("unknown", _unknown))
     if kind == "token":
         name, _grant = GRANTS.get(form.get("grant_type", ""), ("other", None))

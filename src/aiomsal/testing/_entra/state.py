@@ -7,16 +7,21 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypedDict
 
+from .codes import AuthorizationCodes
 from .device import DeviceCodes
 from .directory import Directory
 from .errors import missing
 from .interactions import Interactions
 from .keys import SharedKey, SigningKey
 from .refresh import RefreshTokens
+from .signins import Browsers
+from .visits import Visits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .directory import User
+    from .errors import EntraError
     from .http import HttpRequest
 
 
@@ -37,6 +42,11 @@ class Settings:
     device_code_expires_in: int = 900
     device_code_interval: int = 5
     """Who polls sooner than this is told to slow down, and to wait 5 seconds more (RFC 8628, section 3.5)."""
+    authorization_code_expires_in: int = 600
+    client_info: bool = True
+    """Whether answers about users carry client_info, where it was asked for."""
+    id_tokens: bool = True
+    """Whether answers about users carry an ID token, where the scope openid was asked for."""
     auto_approve: str | None = None
     """The name of a user who approves every device code at once; None waits for `approve_device_code`."""
 
@@ -51,6 +61,9 @@ class SettingsChanges(TypedDict, total=False):
     refresh_token_expires_in: int
     device_code_expires_in: int
     device_code_interval: int
+    authorization_code_expires_in: int
+    client_info: bool
+    id_tokens: bool
     auto_approve: str | None
 
 
@@ -61,9 +74,12 @@ class State:
         self.clock = clock
         self.settings = Settings()
         self.directory = Directory()
+        self.authorization_codes = AuthorizationCodes()
+        self.browsers = Browsers()
         self.device_codes = DeviceCodes()
         self.interactions = Interactions()
         self.refresh_tokens = RefreshTokens()
+        self.visits = Visits()
         self.own_key = SigningKey() if own_key else None
         self._order = itertools.count(1)
 
@@ -90,6 +106,10 @@ class Call:
     """As the path names it."""
     form: dict[str, str] = field(repr=False)
     now: float
+    refusal: EntraError | None = None
+    """What the sign-in page is to say instead of letting anybody in."""
+    answer_for: User | None = None
+    """Whom the answer is about, whoever it ought to be about."""
 
     def required(self, name: str) -> str:
         """Return a parameter, or refuse the request that lacks it."""

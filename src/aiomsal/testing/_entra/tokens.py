@@ -44,9 +44,19 @@ def application_answer(
     return _answer(state, claims)
 
 
-def user_answer(state: State, call: Call, application: Application, family: Family, scopes: Scopes) -> JsonObject:
-    """Return the answer to a client that acts for a user, without its refresh token."""
-    user = family.user
+def user_answer(
+    state: State,
+    call: Call,
+    application: Application,
+    user: User,
+    scopes: Scopes,
+    *,
+    about_sign_in: JsonObject | None = None,
+) -> JsonObject:
+    """Return the answer to a client that acts for a user, without its refresh token.
+
+    `about_sign_in` is what the ID token says besides of a sign-in that has just been.
+    """
     path_tenant = state.directory.tenant(call.tenant)
     tenant_id = path_tenant.tenant_id if path_tenant else user.tenant_id
     object_id = user.object_id_in(tenant_id)
@@ -55,9 +65,10 @@ def user_answer(state: State, call: Call, application: Application, family: Fami
     claims.update(scp=" ".join(scopes.permissions), name=user.name, preferred_username=user.username)
     answer = _answer(state, claims)
     answer["scope"] = scopes.granted
-    if "openid" in scopes.openid:
-        answer["id_token"] = _id_token(state, call, application, user, tenant_id)
-    if call.form.get("client_info") == "1":
+    if "openid" in scopes.openid and state.settings.id_tokens:
+        claims = _id_token_claims(state, call, application, user, tenant_id)
+        answer["id_token"] = state.key.sign({**claims, **(about_sign_in or {})})
+    if call.form.get("client_info") == "1" and state.settings.client_info:
         answer["client_info"] = client_info(user)
     return answer
 
@@ -114,25 +125,23 @@ def _proof(application: Application, call: Call) -> str:
     return _CERTIFICATE if call.form.get("client_assertion") else _SECRET
 
 
-def _id_token(state: State, call: Call, application: Application, user: User, tenant_id: str) -> str:
+def _id_token_claims(state: State, call: Call, application: Application, user: User, tenant_id: str) -> JsonObject:
     now = int(call.now)
     object_id = user.object_id_in(tenant_id)
-    return state.key.sign(
-        {
-            "aud": application.client_id,
-            "iss": call.issuer(tenant_id),
-            "iat": now,
-            "nbf": now,
-            "exp": now + state.settings.expires_in,
-            "name": user.name,
-            "oid": object_id,
-            "preferred_username": user.username,
-            "sub": _pairwise(object_id, application.client_id),
-            "tid": tenant_id,
-            "uti": secrets.token_urlsafe(16),
-            "ver": "2.0",
-        }
-    )
+    return {
+        "aud": application.client_id,
+        "iss": call.issuer(tenant_id),
+        "iat": now,
+        "nbf": now,
+        "exp": now + state.settings.expires_in,
+        "name": user.name,
+        "oid": object_id,
+        "preferred_username": user.username,
+        "sub": _pairwise(object_id, application.client_id),
+        "tid": tenant_id,
+        "uti": secrets.token_urlsafe(16),
+        "ver": "2.0",
+    }
 
 
 def _pairwise(object_id: str, audience: str) -> str:
