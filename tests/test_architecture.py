@@ -49,7 +49,7 @@ ARROWS: dict[str, set[str]] = {
         *("_stats", "_token", "stores"),
     },
     # beside it: they meet the manager through the protocols of `_client`, and neither imports the other
-    "sign_in": {"_asked", "_client", "_errors"},
+    "sign_in": {"_asked", "_client", "_errors", "_spawn"},
     "clients": {"_asked", "_client", "_errors", "_flight", "_spawn", "_token", "sign_in"},
     # on top
     "": {"_asked", "_client", "_errors", "_manager", "_stats", "_token", "clients", "sign_in", "stores"},

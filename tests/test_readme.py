@@ -20,18 +20,20 @@ import io
 import re
 import tempfile
 import time
+import webbrowser
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import httpx
 import jwt
 import pytest
 import requests
 from requests.adapters import HTTPAdapter
 
-from aiomsal import ConfidentialClient, TokenManager
-from aiomsal.testing import ClientCertificate, FakeEntra, FederatedCredential
+from aiomsal import ConfidentialClient, SignInError, TokenManager
+from aiomsal.testing import ClientCertificate, FakeEntra, FederatedCredential, ScriptedBrowser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,13 +87,57 @@ def credentials(fake_entra: FakeEntra, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 @contextmanager
-def user(fake_entra: FakeEntra, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+def desktop(fake_entra: FakeEntra, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """A public application, and a person in front of this machine's browser."""
+    _on_the_internet(fake_entra, monkeypatch)
+    browser = ScriptedBrowser(fake_entra, fake_entra.add_user("alice@example.com"))
+    monkeypatch.setattr(webbrowser, "get", lambda: SimpleNamespace(name="scripted", open=browser))
+    yield {"client_id": fake_entra.add_application(public=True).client_id, "tenant": fake_entra.tenant_id}
+    assert browser.windows == 1
+    assert fake_entra.count("token.authorization_code") == 1
+    assert fake_entra.count("token.refresh_token") == 2
+
+
+@contextmanager
+def headless(fake_entra: FakeEntra, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """A public application, and a person who enters every code at once."""
     _on_the_internet(fake_entra, monkeypatch)
     fake_entra.add_user("alice@example.com")
     fake_entra.configure(auto_approve="alice@example.com", device_code_interval=1)
-    yield {"client_id": fake_entra.add_application(public=True).client_id, "tenant": fake_entra.tenant_id}
+    said: list[str] = []
+    names = {"client_id": fake_entra.add_application(public=True).client_id, "tenant": fake_entra.tenant_id}
+    yield {**names, "print": said.append}
+    assert len(said) == 1
     assert fake_entra.count("devicecode") == 1
+
+
+@contextmanager
+def web(fake_entra: FakeEntra, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """A web application, and two people who visit it."""
+    _on_the_internet(fake_entra, monkeypatch)
+    here = "https://app.example"
+    app = fake_entra.add_application(redirect_uris=[f"{here}/signed-in"])
+    names: dict[str, Any] = {"client_id": app.client_id, "client_secret": app.client_secret, "secret_key": "made up"}
+    names["tenant"] = fake_entra.tenant_id
+    yield names
+
+    async def visit(username: str) -> None:
+        user = fake_entra.add_user(username)
+        transport = httpx.ASGITransport(names["app"])
+        async with httpx.AsyncClient(transport=transport, base_url=here, trust_env=False) as browser:
+            login = await browser.get("/mail", follow_redirects=False)
+            assert login.headers["location"] == "/login"
+            sent_away = await browser.get("/login")
+            answer = fake_entra.authorize(sent_away.headers["location"], user)
+            assert (await browser.get(answer.url, params=answer.params)).headers["location"] == "/mail"
+            for _ in range(2):
+                assert (await browser.get("/mail")).text == f"{username} reads mail"
+            with pytest.raises((SignInError, ValueError)):  # the flow is no longer in the session
+                await browser.get(answer.url, params=answer.params)
+
+    asyncio.run(visit("alice@example.com"))
+    asyncio.run(visit("bob@example.com"))
+    assert fake_entra.count("token.authorization_code") == 2
     assert fake_entra.count("token.refresh_token") == 2
 
 
@@ -126,7 +172,9 @@ def errors(fake_entra: FakeEntra, monkeypatch: pytest.MonkeyPatch) -> Iterator[d
 PREPARATIONS: dict[str, Callable[[FakeEntra, pytest.MonkeyPatch], AbstractContextManager[dict[str, Any]]]] = {
     "service": service,
     "credentials": credentials,
-    "user": user,
+    "desktop": desktop,
+    "headless": headless,
+    "web": web,
     "refused": refused,
     "errors": errors,
     "testing": plain,

@@ -9,6 +9,8 @@ import pytest
 from aiomsal.testing import ClientCertificate
 from aiomsal.testing.pytest_plugin import fake_clock, fake_entra
 
+from .helpers import ANN, BEN, REDIRECT_URI
+
 if TYPE_CHECKING:
     from aiomsal.testing import Application, FakeEntra
 
@@ -33,6 +35,14 @@ def service(fake_entra: FakeEntra) -> Application:
 @pytest.fixture
 def program(fake_entra: FakeEntra) -> Application:
     """A public client, and Ann and Ben who may use it."""
-    fake_entra.add_user("ann@home.example")
-    fake_entra.add_user("ben@home.example")
+    fake_entra.add_user(ANN)
+    fake_entra.add_user(BEN)
     return fake_entra.add_application(public=True)
+
+
+@pytest.fixture
+def website(fake_entra: FakeEntra) -> Application:
+    """A confidential client, and Ann and Ben who sign in there."""
+    fake_entra.add_user(ANN)
+    fake_entra.add_user(BEN)
+    return fake_entra.add_application(redirect_uris=[REDIRECT_URI])

@@ -88,7 +88,7 @@ async def test_a_sign_in_needs_no_thread_that_a_silent_call_waits_for(
     session = (await signed_in(fake_entra, client)).session
     with fake_entra.hold("token.device_code") as gate:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(client.sign_in, client.request(("User.Read",), {}))
+            tasks.start_soon(client.sign_in, client.sign_in_request(("User.Read",), {}))
             await anyio.to_thread.run_sync(gate.wait_for, 1)
             assert (await acquire(client, "Mail.Read", session=session)).token
             gate.release()

@@ -287,7 +287,13 @@ def test_a_wrong_argument_is_refused_by_the_constructor_with_advice(
         ((["a"],), {}, TypeError, "several arguments"),
         (("User.Read",), {}, ValueError, ".default"),
         (("openid",), {}, ValueError, "for users"),
-        ((GRAPH,), {"account": "a.b"}, TypeError, "account="),
+        (("User.Read",), {}, ValueError, "for a user, pass account="),
+        (("User.Read",), {"claims": "{}"}, ValueError, "for a user, pass account="),
+        (("User.Read",), {"login_hint": "ann@home.example"}, TypeError, "pass account="),
+        (("User.Read",), {"account": "a.b", "login_hint": "ann"}, TypeError, "pass account="),
+        (("User.Read",), {"account": "ann@home.example"}, ValueError, "home account id"),
+        (("openid", "User.Read"), {"account": "a.b"}, ValueError, "leave out openid"),
+        ((GRAPH,), {"tenant": "t"}, TypeError, "understands account, claims"),
         ((GRAPH,), {"claims": "{"}, ValueError, "JSON object"),
     ],
     ids=str,
@@ -304,8 +310,9 @@ def test_a_wrong_call_is_refused_before_anything_is_sent(
 def test_an_application_cannot_act_in_whichever_tenant(tenant: str) -> None:
     for where in ({"tenant": tenant}, {"authority": f"https://login.example/{tenant}"}):
         client = ConfidentialClient("app", "secret", **where)  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match="one tenant"):
+        with pytest.raises(ValueError, match="one tenant.*for a user, pass account="):
             client.request((GRAPH,), {})
+        assert client.request(("User.Read",), {"account": "a.b"}).authority.endswith(tenant), "its users may"
     elsewhere = ConfidentialClient("app", "secret", oidc_authority=f"https://login.example/{tenant}")
     assert elsewhere.request(("any",), {}).scopes == ("any",), "to another provider it is a path like any other"
 

@@ -80,7 +80,7 @@ async def test_a_rotated_refresh_token_is_in_the_session_that_comes_back(
 async def test_two_sign_ins_of_one_account_leave_one_refresh_token(fake_entra: FakeEntra, program: Application) -> None:
     client = public(fake_entra, program)
     one = await signed_in(fake_entra, client)
-    two = await client.sign_in(client.request(("Mail.Read",), {}))
+    two = await client.sign_in(client.sign_in_request(("Mail.Read",), {}))
     merged = client.merge(one.session, two.session or b"", sign_in=True)
     assert len(json.loads(merged)["RefreshToken"]) == 1
     assert json.loads(merged)["RefreshToken"] == json.loads(two.session or b"")["RefreshToken"]
@@ -233,8 +233,8 @@ async def test_a_token_for_one_account_is_never_taken_for_another_s(
     client = public(fake_entra, program)
     _, ann, ben = await both(fake_entra, client)  # whoever signs in next is Ben
     with pytest.raises(SignInError, match=r"ben@home\.example signed in"):
-        await client.sign_in(client.request(("User.Read",), {"account": ann}))
-    assert (await client.sign_in(client.request(("User.Read",), {"account": ben}))).token.account == ben
+        await client.sign_in(client.sign_in_request(("User.Read",), {"account": ann}))
+    assert (await client.sign_in(client.sign_in_request(("User.Read",), {"account": ben}))).token.account == ben
 
 
 async def test_an_answer_about_another_account_is_refused(fake_entra: FakeEntra, program: Application) -> None:

@@ -127,7 +127,7 @@ async def test_a_user_s_secrets_stay_where_they_are(
     strategy = DeviceCode(prompts.append, sleep=no_sleep)
     client = public(fake_entra, program, http_client=wire, sign_in=strategy)
     with caplog.at_level(logging.DEBUG):
-        acquired = await client.sign_in(client.request(("User.Read",), {}))
+        acquired = await client.sign_in(client.sign_in_request(("User.Read",), {}))
         shown = [repr(client), repr(strategy), repr(acquired), repr(prompts)]
         if fault:
             fake_entra.fault("token", **fault)
@@ -146,7 +146,7 @@ async def test_a_refused_device_code_is_not_repeated(
     strategy = DeviceCode(lambda prompt: fake_entra.deny_device_code(prompt.user_code), sleep=no_sleep)
     client = public(fake_entra, program, http_client=wire, sign_in=strategy)
     with caplog.at_level(logging.DEBUG), pytest.raises(TokenError) as caught:
-        await client.sign_in(client.request(("User.Read",), {}))
+        await client.sign_in(client.sign_in_request(("User.Read",), {}))
     check(iter([*everything_in(caught.value), caplog.text]), wire.secrets)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import anyio
@@ -28,13 +28,17 @@ if TYPE_CHECKING:
 
     from ._msal import Application, Settings
     from ._session_cache import SessionCache
+    from .credentials import Credential
 
 T = TypeVar("T")
 
-SIGN_IN_THREADS: Final = 4
-"""Threads for device codes and the like: each occupies one for the time of an HTTP request, never while it waits."""
+SIGN_IN_THREADS: Final = 16
+"""Threads for sign-ins: each occupies one for the time of an HTTP request, never while a person thinks."""
 OPENING_TAKES: Final = 60.0
 """Seconds for building an application where no deadline is known."""
+
+_awaited: ContextVar[tuple[object, str] | None] = ContextVar("aiomsal_awaited", default=None)
+"""The assertion that `prepare` awaited for the `ask` that follows it in the same task, and at which desk."""
 
 
 class Desk:
@@ -47,13 +51,13 @@ class Desk:
     def __init__(
         self,
         settings: Settings,
-        credential: Callable[[], object],
         clock: Callable[[], float],
+        credential: Credential | None = None,
         gate: Callable[[str], Gate] = Gate,
     ) -> None:
         self._settings = settings
-        self._credential = credential
         self._clock = clock
+        self._credential = credential
         self._gate = gate
         self._processes: dict[int, _Process] = {}
 
@@ -66,15 +70,21 @@ class Desk:
         """Epoch seconds."""
         return self._clock()
 
-    async def open(self, authority: str, deadline: float) -> None:
-        """Return when the application for an authority's URL is built: at once, but for the first who ask.
+    async def prepare(self, authority: str, attempt: Attempt) -> None:
+        """Wait for all that a question to this authority must wait for: see `TokenClient.prepare`.
 
-        They share one building, whose attempts keep the first one's deadline (by `anyio.current_time()`).
+        MSAL's application is there when it returns. The first who come share its building, whose attempts keep the
+        first one's deadline. An assertion that is awaited is awaited here.
 
         Raises:
-            TokenError: the authority's metadata could not be had. Nothing is remembered of that.
+            TokenError: not now; or the authority's metadata could not be had, of which nothing is remembered.
         """
-        await self._open(self._here(), authority, deadline)
+        process = self._here()
+        await process.gate.admit(attempt)
+        await self._open(process, authority, attempt.deadline)
+        if self._credential is not None:
+            assertion = await self._credential.awaited()
+            _awaited.set(None if assertion is None else (self, assertion))
 
     async def ask(self, authority: str, question: Callable[[Application, Exchange], T]) -> T:
         """Have a worker thread ask MSAL. Cancelled after it has begun, it ends all the same, and returns the answer.
@@ -82,13 +92,39 @@ class Desk:
         Raises:
             TokenError: whatever went wrong, in our words.
         """
-        process = self._here()
+        process, question = self._here(), await self._proven(question)
         return await self._asked(process, process.threads, authority, question, unhurried)
 
     async def ask_for_sign_in(self, authority: str, question: Callable[[Application, Exchange], T]) -> T:
         """The same in the threads for sign-ins; cancelled, it leaves at once, and the answer falls to the ground."""
-        process = self._here()
+        process, question = self._here(), await self._proven(question)
         return await self._asked(process, process.sign_in_threads, authority, question, _abandonable)
+
+    async def work_out(self, authority: str, task: Callable[[Application], T]) -> T:
+        """Have MSAL do what needs no request, once the authority's metadata is here; cancelled, it leaves at once."""
+        process = self._here()
+        if authority not in process.counters:
+            await process.gate.admit(Attempt(0, None, anyio.current_time() + OPENING_TAKES))
+        threads = process.sign_in_threads
+        return await self._asked(process, threads, authority, lambda application, _: task(application), _abandonable)
+
+    async def _proven(self, question: Callable[[Application, Exchange], T]) -> Callable[[Application, Exchange], T]:
+        """The question, asked with proof of who we are."""
+        credential, client_id = self._credential, self._settings.client_id
+        if credential is None:
+            return question
+        prepared = _awaited.get()
+        _awaited.set(None)
+        if prepared is not None and prepared[0] is self:
+            awaited: str | None = prepared[1]
+        else:
+            awaited = await credential.awaited()  # asked without `prepare`, or in another task
+
+        def proven(application: Application, exchange: Exchange) -> T:
+            exchange.assertion = credential.assertion(client_id, application.authority, awaited)
+            return question(application, exchange)
+
+        return proven
 
     async def _asked(
         self,
@@ -123,7 +159,7 @@ class Desk:
             return _held(process.gate, exchange, lambda: build(new_cache))
 
         def build(new_cache: Callable[[], SessionCache]) -> _Counter:
-            transport, credential = process.transport(self._settings), self._credential()
+            transport, credential = process.transport(self._settings), self._for_msal()
             application = self._settings.build(authority, transport, shared_cache(), credential)
             return process.counters.setdefault(authority, _Counter(application, new_cache))
 
@@ -136,6 +172,9 @@ class Desk:
                 return await _clean(_abandonable, process.threads.submit(copy_context().run, work))
             except (AuthorityUnavailable, Throttled) as error:  # whether to try again is the gate's to say
                 failure, number = error, number + 1
+
+    def _for_msal(self) -> object:
+        return None if self._credential is None else self._credential.for_msal(lambda: current.get().assertion)
 
     def _here(self) -> _Process:
         """What this process has made. Many threads may come first at once: all get the same."""

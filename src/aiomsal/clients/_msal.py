@@ -34,6 +34,21 @@ class Application(Protocol):
     def acquire_token_silent_with_error(
         self, scopes: list[str], account: Mapping[str, str], *, claims_challenge: str | None
     ) -> Result | None: ...
+    def initiate_auth_code_flow(
+        self,
+        scopes: list[str],
+        *,
+        redirect_uri: str,
+        prompt: str | None,
+        login_hint: str | None,
+        domain_hint: str | None,
+        claims_challenge: str | None,
+        max_age: int | None,
+        response_mode: str,
+    ) -> Result: ...
+    def acquire_token_by_auth_code_flow(
+        self, auth_code_flow: Result, auth_response: dict[str, str], scopes: list[str]
+    ) -> Result: ...
     def initiate_device_flow(self, scopes: list[str], *, claims_challenge: str | None) -> Result: ...
     def acquire_token_by_device_flow(
         self, flow: Result, *, claims_challenge: str | None, exit_condition: Callable[[Result], bool]

@@ -98,10 +98,15 @@ def account_id_of(options: Mapping[str, Any]) -> str:
 
 def login_hint_of(options: Mapping[str, Any]) -> str:
     """The login hint among a call's keywords; empty without."""
-    hint = options.get("login_hint", "")
-    if not isinstance(hint, str):
-        raise TypeError(f"login_hint is a user name, not {type(hint).__name__}")
-    return hint.strip()
+    return text_of(options, "login_hint", "a user name")
+
+
+def text_of(options: Mapping[str, Any], name: str, what: str) -> str:
+    """A text among a call's keywords; empty without."""
+    text = options.get(name, "")
+    if not isinstance(text, str):
+        raise TypeError(f"{name} is {what}, not {type(text).__name__}")
+    return text.strip()
 
 
 def _refuse_account(account: object) -> NoReturn:

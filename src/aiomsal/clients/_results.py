@@ -17,8 +17,9 @@ from aiomsal._errors import (
 )
 from aiomsal._token import Token, decode_claims
 
-from ._gate import REQUEST_TIMEOUT
+from ._gate import REQUEST_TIMEOUT, UNASKED_PAUSE
 from ._redact import scrubbed
+from ._requests import FOR_A_USER
 from ._shared import shared, shared_account, shared_scopes
 from ._transport import TransportFailure
 
@@ -62,7 +63,7 @@ _CLASSIFICATIONS: Final = {
         Classification.USER_PASSWORD_EXPIRED,
     )
 }
-_FOR_A_USER: Final = "user"
+_UNKNOWN_HOST: Final = "invalid_instance"
 
 
 def token_of(exchange: Exchange, request: TokenRequest, *, tenant_id: str, account: Account | None) -> Token:
@@ -116,6 +117,8 @@ def error_of(result: Mapping[str, Any], exchange: Exchange, request: TokenReques
         "trace_id": _text(result.get("trace_id")),
         "response": {name: result[name] for name in _SHOWN if name in result},
     }
+    if code == _UNKNOWN_HOST:
+        description += "; if the host is right, and not one of Microsoft's: pass instance_discovery=False"
     if status == 429:
         return throttled(description, exchange, **details)
     if (status is not None and (status >= 500 or status == REQUEST_TIMEOUT)) or code == "temporarily_unavailable":
@@ -123,7 +126,7 @@ def error_of(result: Mapping[str, Any], exchange: Exchange, request: TokenReques
     if code in _WRONG_CLIENT or _WRONG_CREDENTIAL.intersection(numbers):
         return InvalidClient(description, **details)
     # An application that acts as itself has nobody to ask, whatever the authority calls its refusal.
-    if code in _ASK_THE_USER and request is not None and request.grant == _FOR_A_USER:
+    if code in _ASK_THE_USER and request is not None and request.grant == FOR_A_USER:
         classification = _CLASSIFICATIONS.get(details["suberror"], Classification.NONE)
         if code == "consent_required":
             classification = Classification.CONSENT_REQUIRED
@@ -150,9 +153,9 @@ def failure_of(error: Exception, exchange: Exchange) -> TokenError:
 
 
 def throttled(description: str, exchange: Exchange, **details: Any) -> Throttled:
-    """The error for a 429."""
+    """The error for a 429: the gate waits as long as it says."""
     patience = exchange.reply.retry_after if exchange.reply is not None else None
-    return Throttled(description, retry_after=patience or 0.0, **details)
+    return Throttled(description, retry_after=UNASKED_PAUSE if patience is None else patience, **details)
 
 
 def home_account_of(exchange: Exchange) -> str:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from aiomsal._asked import TenantProfile
+from aiomsal._token import decode_claims
+
 from ._shared import shared_account
 
 if TYPE_CHECKING:
@@ -53,6 +56,27 @@ def accounts_of(session: bytes) -> tuple[Account, ...]:
         if at_home or account.home_account_id not in found:
             found[account.home_account_id] = account
     return tuple(found.values())
+
+
+def profiles_of(session: bytes, account: str) -> tuple[TenantProfile, ...]:
+    """See `SignInClient.profiles`: at home first, then by tenant."""
+    entries = read(session)
+    found: dict[str, tuple[str, str]] = {}
+    for entry in entries[ACCOUNT]:
+        if entry["home_account_id"] == account:
+            found[str(entry.get("realm") or "")] = _text(entry, "local_account_id"), _text(entry, "username")
+    for entry in entries[ID_TOKEN]:  # they know of tenants in which nobody signed in, and the token was refreshed
+        if found and entry.get("home_account_id") == account:
+            claims = decode_claims(_text(entry, "secret"))
+            known_id, known_name = found.get(_text(entry, "realm"), ("", ""))
+            object_id = _text(claims, "oid") or _text(claims, "sub") or known_id
+            username = _text(claims, "preferred_username") or _text(claims, "upn") or known_name
+            found[_text(entry, "realm")] = object_id, username
+    profiles = [
+        TenantProfile(tenant, object_id, username, account in (object_id, f"{account.partition('.')[0]}.{tenant}"))
+        for tenant, (object_id, username) in found.items()
+    ]
+    return tuple(sorted(profiles, key=lambda profile: (not profile.is_home, profile.tenant_id)))
 
 
 def merged(session: bytes | None, update: bytes, *, sign_in: bool) -> bytes:
@@ -102,6 +126,11 @@ def dump(entries: Entries) -> bytes:
         once = {tuple(str(entry.get(name) or "") for name in identity): entry for entry in kept}
         document[kind] = [once[key] for key in sorted(once)]
     return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
+
+
+def _text(fields: dict[str, Any], name: str) -> str:
+    value: object = fields.get(name)
+    return value if isinstance(value, str) else ""
 
 
 def _age(entries: Entries, home: str) -> float:

@@ -14,6 +14,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+from aiomsal._token import decode_claims
+
 from ._exchange import current
 from ._session import ACCESS_TOKEN, IDENTITY, REFRESH_TOKEN, STAMP, Entries, Entry, dump, read, stamp
 
@@ -40,7 +42,11 @@ def session_cache_class() -> type[SessionCache]:
         def add(self, event: Entry, now: float | None = None) -> None:
             # MSAL logs the event; and it would parse an expiry that may be absurd, for a token it is not to keep.
             response = {name: value for name, value in event.get("response", {}).items() if name != "access_token"}
-            super().add({**event, "response": response, "data": {}}, now=now)
+            event = {**event, "response": response, "data": {}}
+            tenant = decode_claims(str(response.get("id_token", ""))).get("tid")
+            if tenant:  # it would file the account under the authority's path: a domain, or "common"
+                event["token_endpoint"] = f"https://{event['environment']}/{tenant}"
+            super().add(event, now=now)
 
         def modify(self, credential_type: str, old_entry: Entry, new_key_value_pairs: Entry | None = None) -> None:
             if credential_type == ACCESS_TOKEN:  # none is kept, so MSAL goes to the authority each time

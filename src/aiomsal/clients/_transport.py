@@ -7,9 +7,11 @@ import json
 import math
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from urllib.parse import urlsplit
 
+from aiomsal._errors import TokenError
 from aiomsal._token import decode_claims
 
 from ._exchange import Exchange, Reply, current
@@ -140,7 +142,7 @@ def _own_client(options: TransportOptions, connections: int) -> Callable[..., Ht
 
     session = requests.Session()
     session.trust_env = False  # or the environment's CA files would win over ours, and .netrc over the client's secret
-    session.verify = True if options.ca_file is None else options.ca_file
+    session.verify = True if options.ca_file is None else _readable(options.ca_file)
     session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))  # one user's are not another's
     # No retries here: they are the gate's business, and it waits on the loop.
     session.mount("https://", HTTPAdapter(pool_connections=8, pool_maxsize=connections, max_retries=0))
@@ -171,6 +173,21 @@ def _own_client(options: TransportOptions, connections: int) -> Callable[..., Ht
             return _Read(response.status_code, text, response.headers)
 
     return send
+
+
+def _readable(ca_file: str) -> str:
+    """The path, if certificates can be read from it: requests would say that the network is down."""
+    import ssl
+
+    directory = Path(ca_file).is_dir()
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(**{"capath" if directory else "cafile": ca_file})
+    except (OSError, ValueError) as error:
+        words = f"{type(error).__name__}: {error}"
+    else:
+        return ca_file
+    raise TokenError(f"ca_file={ca_file!r} holds no certificates that can be read: {words}", code="unusable_ca_file")
 
 
 def _foreign_client(client: HttpClient) -> Callable[..., HttpResponse]:

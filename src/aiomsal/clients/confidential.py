@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from aiomsal._client import Acquired
 from aiomsal._token import TokenRequest, canonical_scopes
 
-from ._app import Desk
 from ._authority import HOSTS, SHARED_TENANTS, authority_of
-from ._exchange import current
 from ._msal import Settings
 from ._options import (
     RESERVED_SCOPES,
@@ -23,28 +21,32 @@ from ._options import (
     refuse_unknown,
     transport_options,
 )
+from ._requests import FOR_A_USER, read_request
 from ._results import error_of, token_of
+from ._users import UserClient
 from .credentials import Assertion, Certificate, Secret
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping
 
-    from aiomsal._client import Attempt
+    from aiomsal._asked import SignInRequest
 
     from ._authority import Cloud
     from ._exchange import Exchange
     from ._msal import Application
     from ._transport import HttpClient
 
+_OPTIONS: Final = ("account", "claims")
 _REGION: Final = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
-_awaited: ContextVar[tuple[object, str] | None] = ContextVar("aiomsal_awaited", default=None)
-"""The assertion that `prepare` awaited for the `acquire` that follows it in the same task, and for which client."""
 
-
-class ConfidentialClient:
+class ConfidentialClient(UserClient):
     """A client for `TokenManager` that acquires tokens as an application: `get("https://graph.microsoft.com/.default")`.
+
+    And, for a web application, for the users who sign in there (`begin_sign_in`, `complete_sign_in`):
+    `get("User.Read", account=account)`. Each has a session of their own; the application keeps the account, or its
+    home account id, where it keeps its user's session. Without `account` a token is the application's own.
 
     The constructor checks and stores; MSAL is imported and built, files are read and the authority is asked by the
     first call, in worker threads. One client may be used on several event loops, in several threads, and after a fork.
@@ -53,11 +55,12 @@ class ConfidentialClient:
     Args:
         client_id: the application's (client) id.
         credential: a client secret, a `Certificate` or an `Assertion`.
-        tenant: the GUID or domain of the tenant to act in; with `cloud`: "public", "us-government" or "china".
+        tenant: the GUID or domain of the tenant to act in, or of its users: for these "organizations", "consumers", or
+            "common" for both, will do too; with `cloud`: "public", "us-government" or "china".
         authority: instead of both, the whole URL: `https://<host>/<tenant>`.
         oidc_authority: instead, the URL of any OpenID Connect provider.
-        azure_region: ask the platform's endpoint in that region; True detects it; None does as the environment
-            variable MSAL_FORCE_REGION says; False never does.
+        azure_region: for the application's own tokens ask the platform's endpoint in that region; True detects it; None
+            does as the environment variable MSAL_FORCE_REGION says; False never does.
         client_capabilities: what the program can do, such as "CP1": it handles claims challenges.
         instance_discovery: False leaves a custom authority unchecked against Microsoft's list of them.
         http_client: an object with `get` and `post` as a `requests.Session` has them, used instead of our own.
@@ -98,8 +101,7 @@ class ConfidentialClient:
             )
         if isinstance(azure_region, str) and not _REGION.fullmatch(azure_region):
             raise ValueError(f'azure_region is a name such as "westeurope", not {azure_region!r}')
-        self._credential: Final = Secret(credential) if isinstance(credential, str) else credential
-        self._settings: Final = Settings(
+        settings = Settings(
             checked_client_id(client_id),
             authority_of(authority, oidc_authority, tenant, cloud, default_tenant=None),
             transport_options(http_client, proxies, ca_file, timeout, imds=azure_region is True),
@@ -108,25 +110,32 @@ class ConfidentialClient:
             azure_region=azure_region,
             threads=checked_threads(threads),
         )
-        where, extra = self._settings.authority, dict[str, str]()
+        super().__init__(settings, clock, Secret(credential) if isinstance(credential, str) else credential)
+        where, extra = settings.authority, dict[str, str]()
         if azure_region is not None:
             extra["azure_region"] = str(azure_region)
         if where.oidc:
             extra["oidc"] = "1"
-        capabilities = self._settings.capabilities
-        self._constant: Final = self._settings.client_id, where.url, capabilities, tuple(sorted(extra.items()))
+        self._constant: Final = settings.client_id, where.url, settings.capabilities, tuple(sorted(extra.items()))
         self._in_shared_tenant: Final = not where.oidc and where.tenant.lower() in SHARED_TENANTS
         self._strict: Final = self._in_shared_tenant or where.host in HOSTS.values()
-        # Of this object only the desk changes.
-        self._desk: Final = Desk(self._settings, self._for_msal, clock)
 
-    def __repr__(self) -> str:
-        return f"ConfidentialClient({self._settings.client_id!r}, authority={self._settings.authority.url!r})"
+    @property
+    def can_ask(self) -> bool:
+        """See `SignInClient.can_ask`: a web application sends the browser of whoever visits it."""
+        return False
 
     def request(self, scopes: tuple[str, ...], options: Mapping[str, Any], /) -> TokenRequest:
-        """See `TokenClient.request`. `claims` is the one keyword."""
+        """See `TokenClient.request`. The keywords are `account`, which makes it a user's request, and `claims`."""
         if options:
-            refuse_unknown(options, ("claims",), "ConfidentialClient")
+            if "login_hint" in options:
+                raise TypeError(
+                    "a ConfidentialClient does not look for users by name: pass account=, which a web application "
+                    "keeps in its user's own session"
+                )
+            refuse_unknown(options, _OPTIONS, "ConfidentialClient")
+            if "account" in options:
+                return read_request(self._settings, scopes, options)
         scopes = canonical_scopes(scopes)
         if self._strict:
             self._check_scopes(scopes)
@@ -144,23 +153,20 @@ class ConfidentialClient:
             extra,
         )
 
-    def session_key(self, _request: TokenRequest, /) -> str | None:
-        """See `TokenClient.session_key`. An application's own tokens have no session."""
-        return None
+    def session_key(self, request: TokenRequest, /) -> str | None:
+        """See `TokenClient.session_key`. An application's own tokens have no session, and each user has one."""
+        return self.session_of(request.account) if request.account else None
 
-    async def prepare(self, request: TokenRequest, attempt: Attempt, /) -> None:
-        """See `TokenClient.prepare`. An assertion that is awaited is awaited here."""
-        await self._desk.gate.admit(attempt)
-        await self._desk.open(request.authority, attempt.deadline)
-        assertion = await self._credential.awaited()
-        _awaited.set(None if assertion is None else (self, assertion))
+    def session_of(self, account: str | None, /) -> str | None:
+        """See `SignInClient.session_of`."""
+        return f"user/{self._home}/{quote(account, safe='')}" if account else None
 
-    async def acquire(self, request: TokenRequest, _session: bytes | None, /) -> Acquired:
-        """See `TokenClient.acquire`."""
-        awaited = await self._assertion()
+    async def acquire(self, request: TokenRequest, session: bytes | None, /) -> Acquired:
+        """See `TokenClient.acquire`: for a user by refresh token, as `PublicClient.acquire`."""
+        if request.grant == FOR_A_USER:
+            return await self._acquire_for_user(request, session)
 
         def ask(application: Application, exchange: Exchange) -> Acquired:
-            exchange.assertion = self._credential.assertion(self._settings.client_id, application.authority, awaited)
             result = application.acquire_token_for_client([*request.scopes], claims_challenge=request.claims or None)
             exchange.answered = self._desk.now()
             if "error" in result:
@@ -169,26 +175,27 @@ class ConfidentialClient:
 
         return await self._desk.ask(request.authority, ask)
 
-    async def _assertion(self) -> str | None:
-        prepared = _awaited.get()
-        _awaited.set(None)
-        if prepared is not None and prepared[0] is self:
-            return prepared[1]
-        return await self._credential.awaited()  # called without `prepare`, or in another task
-
-    def _for_msal(self) -> object:
-        return self._credential.for_msal(lambda: current.get().assertion)
+    async def sign_in(self, _asked: SignInRequest, /) -> Acquired:
+        """Not here: see `SignInClient.sign_in`."""
+        raise TypeError(
+            "a ConfidentialClient cannot open a browser: send that of its user to begin_sign_in(...).auth_uri, and "
+            "pass what comes back to complete_sign_in(...)"
+        )
 
     def _check_scopes(self, scopes: tuple[str, ...]) -> None:
         if self._in_shared_tenant:
             tenant = self._settings.authority.tenant
-            raise ValueError(f"an application acts in one tenant: pass its GUID or domain, not {tenant!r}")
+            raise ValueError(
+                f"an application acts in one tenant: pass its GUID or domain, not {tenant!r}; for a user, pass account="
+            )
         for scope in scopes:
             if scope.endswith("/.default"):
                 continue
             if scope in RESERVED_SCOPES:
-                raise ValueError(f"{scope!r} is for users; an application asks for a resource's '/.default'")
+                raise ValueError(
+                    f"{scope!r} is for users, who get it anyway; an application asks for a resource's '/.default'"
+                )
             raise ValueError(
                 f"an application asks for all it was granted of a resource, '<resource>/.default', such as "
-                f"'https://graph.microsoft.com/.default', not {scope!r}"
+                f"'https://graph.microsoft.com/.default', not {scope!r}; for a user, pass account="
             )

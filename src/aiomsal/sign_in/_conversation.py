@@ -88,6 +88,9 @@ class Conversation:
             event = self._http.next_event()
             if isinstance(event, h11.Request):
                 self._method = event.method
+                # h11 has a limit for what is incomplete only: what is too long would depend on how it is split.
+                if self._received - len(self._http.trailing_data[0]) > MOST_HEAD:
+                    raise _Refused(431, "It is too long.")
                 self._check(event)
             elif isinstance(event, h11.Data):
                 self._body += event.data

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import SocketAttribute, SocketListener
 
 from aiomsal._errors import SignInError
@@ -28,7 +28,8 @@ REPLY_TAKES: Final = 0.02
 """Seconds that a browser may hold up the token by not reading its page. (The system takes a small page at once.)"""
 _PAUSE: Final = 0.02
 """Seconds to wait when a connection cannot be accepted, mostly because this process has too many files open."""
-_GONE: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError)
+_GONE: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError, RuntimeError)
+"""What a connection raises that the other side has ended or reset; RuntimeError is uvloop's."""
 
 
 async def listen(port: int) -> SocketListener:
@@ -65,7 +66,7 @@ class Answer:
     def __init__(self, params: Mapping[str, str], conversation: Conversation, stream: SocketStream) -> None:
         self.params = params
         self._conversation = conversation
-        self._stream = stream
+        self.stream = stream
 
     def __repr__(self) -> str:
         return "<Answer>"  # it holds the code
@@ -73,12 +74,12 @@ class Answer:
     async def reply(self, page: Page) -> None:
         """Send the browser its page, within `REPLY_TAKES` and also if this task is being cancelled."""
         with anyio.move_on_after(REPLY_TAKES, shield=True), suppress(*_GONE):
-            await self._stream.send(self._conversation.reply(page))
-            await self._stream.send_eof()
+            await self.stream.send(self._conversation.reply(page))
+            await anyio.lowlevel.checkpoint()  # uvloop writes in its next turn, and closing would be faster
 
 
 class Reception:
-    """Who has come, and the one answer. On one event loop.
+    """Who has come, and the one answer. On one event loop; leaving it ends the connection that brought the answer.
 
     Invariant: there is one answer at most, and while there is none, whoever has just come is heard: the connection
     that has been silent for longest makes room. The mutable state is the connections that may have to, the answer, and
@@ -91,6 +92,13 @@ class Reception:
         self._answer: Answer | None = None
         self._failure: Exception | None = None
         self._decided = anyio.Event()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._answer is not None:
+            await anyio.aclose_forcefully(self._answer.stream)
 
     async def answer(self, timeout: float) -> Answer | None:
         """The answer, when it is there; None when there is none after so many seconds.
@@ -128,11 +136,12 @@ class Reception:
         with anyio.CancelScope(deadline=anyio.current_time() + CONNECTION_TAKES) as scope:
             self._heard(scope)
             try:
-                async with stream:
-                    with suppress(*_GONE):
-                        await self._hear(stream, scope)
+                with suppress(*_GONE):
+                    await self._hear(stream, scope)
             finally:
                 self._connections.pop(scope, None)
+                if self._answer is None or self._answer.stream is not stream:
+                    await anyio.aclose_forcefully(stream)
 
     def _heard(self, scope: anyio.CancelScope) -> None:
         self._connections.pop(scope, None)
@@ -151,9 +160,6 @@ class Reception:
         else:
             self._answer = Answer(response, conversation, stream)
             self._decided.set()
-            self._connections.pop(scope, None)
-            scope.deadline = math.inf
-            await anyio.sleep_forever()  # the connection is the answer's
 
 
 async def _received(stream: SocketStream) -> bytes:

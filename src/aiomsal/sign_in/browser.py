@@ -64,12 +64,11 @@ class Browser:
 
         The browser shows how it went before this returns. The port is free when it has ended.
         """
+        outcome: Acquired | Exception | None = None
         async with await listen(self._port) as listener:
             port = port_of(listener)
             flow = await steps.start_authorization(asked, f"http://localhost:{port}")
-            reception = Reception(port, flow.state)
-            outcome: Acquired | Exception | None = None
-            async with anyio.create_task_group() as tasks:
+            async with Reception(port, flow.state) as reception, anyio.create_task_group() as tasks:
                 tasks.start_soon(reception.serve, listener)
                 tasks.start_soon(self._send, flow, reception)
                 try:

@@ -246,7 +246,7 @@ class ScriptedUserClient(ScriptedClient):
 
     def sign_in_request(self, scopes: tuple[str, ...], options: Mapping[str, Any], /) -> SignInRequest:
         """What a person is asked; takes all of `SignInOptions`."""
-        _known(options, SignInOptions.__annotations__.keys())
+        _known(options, {*SignInOptions.__annotations__})
         return SignInRequest(
             self._user_request(scopes, options, options.get("account", ""), ""),
             options.get("login_hint", ""),
@@ -277,7 +277,7 @@ class ScriptedUserClient(ScriptedClient):
         if "error" in params:
             raise SignInError("declined", code=params["error"])
         request, *wishes = flow["asked"]
-        fields = [tuple(value) if isinstance(value, list) else value for value in request]  # as JSON brings them back
+        fields: list[Any] = [tuple(value) if isinstance(value, list) else value for value in request]  # as from JSON
         hint, domain, prompt, extra, max_age = wishes
         return SignInRequest(TokenRequest(*fields), hint, domain, prompt, tuple(extra), max_age)
 

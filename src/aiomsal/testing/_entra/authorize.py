@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from .codes import AuthorizationCode
@@ -12,16 +12,15 @@ from .errors import EntraError, RefusedError, error_members, missing
 from .scopes import Scopes
 from .steps import AuthorizationAnswer, Told
 from .tokens import client_info, requested_claims
-from .visits import begin
+from .visits import Purpose, begin
 
 if TYPE_CHECKING:
     from .directory import Application
-    from .http import JsonObject
     from .signins import SignIn
     from .state import Call, State
     from .steps import ResponseMode, Step
 
-_MODES = ("query", "fragment", "form_post")
+_MODES: dict[str, ResponseMode] = {"query": "query", "fragment": "fragment", "form_post": "form_post"}
 _PROMPTS = ("", "none", "login", "select_account", "consent", "create")
 _DECLINED = EntraError(65004, error="access_denied")
 _CANCELLED = EntraError(65004, error="access_denied", description="The user cancelled the sign-in.")
@@ -61,13 +60,8 @@ class _WayBack:
         if not any(_same_address(redirect_uri, registered) for registered in application.redirect_uris):
             text = f"The redirect URI '{redirect_uri}' does not match those configured for '{application.client_id}'."
             raise RefusedError(50011, text)
-        mode = call.form.get("response_mode", "")
-        return cls(
-            application,
-            redirect_uri,
-            cast("ResponseMode", mode) if mode in _MODES else "query",
-            call.form.get("state", ""),
-        )
+        mode = _MODES.get(call.form.get("response_mode", ""), "query")
+        return cls(application, redirect_uri, mode, call.form.get("state", ""))
 
     def answer(self, params: dict[str, str]) -> AuthorizationAnswer:
         if self.state:
@@ -83,20 +77,14 @@ class _WayBack:
         return self.answer(params)
 
 
-@dataclass(frozen=True)
-class _Authorization:
-    """An authorization request that is in order: what a person signs in for."""
+@dataclass(frozen=True, kw_only=True)
+class _Authorization(Purpose):
+    """An authorization request that is in order."""
 
     back: _WayBack
-    scopes: Scopes
-    claims: JsonObject
-    prompt: str
-    login_hint: str
-    max_age: int | None
     challenge: str = field(repr=False)
     nonce: str = field(repr=False)
-    wants_client_info: bool = False
-    for_device: bool = False
+    wants_client_info: bool
 
     @classmethod
     def parse(cls, call: Call, back: _WayBack) -> _Authorization:
@@ -109,20 +97,17 @@ class _Authorization:
         if prompt not in _PROMPTS:
             raise RefusedError(90023, f"The value '{prompt}' of the parameter 'prompt' is not supported.")
         return cls(
-            back,
-            Scopes.parse(get("scope", "")),
-            requested_claims(call),
-            prompt,
-            get("login_hint", ""),
-            _max_age(get("max_age", "")),
-            _challenge(get("code_challenge", ""), get("code_challenge_method", "")),
-            get("nonce", ""),
-            get("client_info") == "1",
+            client_id=back.application.client_id,
+            scopes=Scopes.parse(get("scope", "")),
+            claims=requested_claims(call),
+            prompt=prompt,
+            login_hint=get("login_hint", ""),
+            max_age=_max_age(get("max_age", "")),
+            back=back,
+            challenge=_challenge(get("code_challenge", ""), get("code_challenge_method", "")),
+            nonce=get("nonce", ""),
+            wants_client_info=get("client_info") == "1",
         )
-
-    @property
-    def client_id(self) -> str:
-        return self.back.application.client_id
 
     def approve(self, state: State, call: Call, sign_in: SignIn) -> Step:
         """Send a code to the application."""
@@ -162,7 +147,9 @@ def _same_address(uri: str, registered: str) -> bool:
     if ours.scheme == "http" and ours.hostname in _LOOPBACK:
         ports = None, None
     return (
-        not ours.fragment
+        uri.isascii()
+        and uri.isprintable()  # a line's end would end the header that it is sent in
+        and not ours.fragment
         and "@" not in ours.netloc
         and (ours.scheme, ours.hostname, ours.path or "/", ours.query, ports[0])
         == (theirs.scheme, theirs.hostname, theirs.path or "/", theirs.query, ports[1])

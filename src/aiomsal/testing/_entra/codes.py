@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import secrets
 import threading
 from dataclasses import dataclass, field
@@ -57,7 +56,7 @@ class AuthorizationCodes:
             if redirect_uri != code.redirect_uri:
                 raise RefusedError(500112)
             # A verifier where there was no challenge: somebody took the challenge away (RFC 9700, section 2.1.1).
-            if not hmac.compare_digest(s256(verifier) if verifier else "", code.challenge):
+            if (s256(verifier) if verifier else "") != code.challenge:
                 raise RefusedError(501481)
             code.redeemed = True
             return code

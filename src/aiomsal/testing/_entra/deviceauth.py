@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from .scopes import Scopes
 from .steps import AskUserCode, Told
-from .visits import begin
+from .visits import Purpose, begin
 
 if TYPE_CHECKING:
     from .device import DeviceCode
-    from .http import JsonObject
     from .signins import SignIn
     from .state import Call, State
     from .steps import Step
@@ -30,27 +29,17 @@ def enter_user_code(state: State, call: Call) -> Step:
         return AskUserCode(user_code, _UNKNOWN)
     if code.approved_by or code.denied or call.now >= code.expires_at:
         return AskUserCode(user_code, _UNKNOWN)
-    return begin(state, call, _DeviceApproval(code, Scopes.parse(code.scope)))
+    purpose = _DeviceApproval(
+        client_id=code.client_id, scopes=Scopes.parse(code.scope), claims=code.claims, for_device=True, code=code
+    )
+    return begin(state, call, purpose)
 
 
-@dataclass(frozen=True)
-class _DeviceApproval:
-    """A device that waits: what a person signs in for."""
+@dataclass(frozen=True, kw_only=True)
+class _DeviceApproval(Purpose):
+    """A device that waits."""
 
     code: DeviceCode
-    scopes: Scopes
-    prompt: ClassVar[str] = ""
-    login_hint: ClassVar[str] = ""
-    max_age: ClassVar[int | None] = None
-    for_device: ClassVar[bool] = True
-
-    @property
-    def client_id(self) -> str:
-        return self.code.client_id
-
-    @property
-    def claims(self) -> JsonObject:
-        return self.code.claims
 
     def approve(self, state: State, call: Call, sign_in: SignIn) -> Step:
         """Let the device have its tokens."""

@@ -63,6 +63,12 @@ def user_answer(
     claims = _common(state, call, application, tenant_id, scopes)
     claims.update(oid=object_id, sub=_pairwise(object_id, scopes.resource), idtyp="user")
     claims.update(scp=" ".join(scopes.permissions), name=user.name, preferred_username=user.username)
+    requested = requested_claims(call)
+    contexts = member(requested, "access_token", "acrs", "values") or [
+        member(requested, "access_token", "acrs", "value")
+    ]
+    if contexts != [None]:  # authentication contexts: what the user had to do for them is done, or we were not here
+        claims["acrs"] = contexts
     answer = _answer(state, claims)
     answer["scope"] = scopes.granted
     if "openid" in scopes.openid and state.settings.id_tokens:

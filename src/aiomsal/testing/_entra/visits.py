@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 import threading
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from .errors import EntraError, RefusedError
 from .interactions import CONSENT
@@ -19,55 +20,32 @@ if TYPE_CHECKING:
     from .steps import Step
 
 
-class Purpose(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class Purpose(ABC):
     """What a person signs in for."""
 
-    @property
-    def client_id(self) -> str:
-        """Return who asks."""
-        ...
+    client_id: str
+    scopes: Scopes
+    claims: JsonObject
+    prompt: str = ""
+    """OpenID Connect Core, section 3.1.2.1."""
+    login_hint: str = ""
+    max_age: int | None = None
+    """How many seconds ago the sign-in may have been."""
+    for_device: bool = False
+    """Whether it is about another device: nobody goes straight through."""
 
-    @property
-    def scopes(self) -> Scopes:
-        """Return what is asked for."""
-        ...
-
-    @property
-    def claims(self) -> JsonObject:
-        """Return what else is asked for."""
-        ...
-
-    @property
-    def prompt(self) -> str:
-        """Return the parameter "prompt" (OpenID Connect Core, section 3.1.2.1); may be empty."""
-        ...
-
-    @property
-    def login_hint(self) -> str:
-        """Return the name of the user who is expected; may be empty."""
-        ...
-
-    @property
-    def max_age(self) -> int | None:
-        """Return how many seconds ago the sign-in may have been."""
-        ...
-
-    @property
-    def for_device(self) -> bool:
-        """Say whether this is about another device, which everybody is asked about."""
-        ...
-
+    @abstractmethod
     def approve(self, state: State, call: Call, sign_in: SignIn) -> Step:
         """Go on as that user."""
-        ...
 
+    @abstractmethod
     def decline(self, state: State, call: Call) -> Step:
-        """Go on as somebody who does not want it."""
-        ...
+        """Go on as a user who does not want it."""
 
+    @abstractmethod
     def cancel(self, state: State, call: Call) -> Step:
         """Go on as somebody who did not even sign in."""
-        ...
 
 
 @dataclass(eq=False)

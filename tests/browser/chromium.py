@@ -1,0 +1,240 @@
+"""Chromium without a screen, in the hands of a test: real windows, real clicks, and no network but loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import shutil
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
+
+import pytest
+from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from selenium.webdriver.chrome.webdriver import WebDriver
+    from selenium.webdriver.remote.webelement import WebElement
+
+PATIENCE = 20.0
+"""Seconds after which a page that should be there counts as a failure; nothing waits for so long."""
+_LOOKS = 0.02
+"""Seconds between two looks at a page: WebDriver tells nobody when something has changed."""
+
+ARGUMENTS = (
+    "--headless=new",
+    "--no-sandbox",  # it cannot be had as root, nor in most containers, and all pages are ours
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-dev-shm-usage",  # containers have little of it
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--no-first-run",
+    "--no-proxy-server",
+    # The audit hook of tests/conftest.py does not see Chromium's connections.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE *.localhost, EXCLUDE 127.0.0.1",
+)
+
+
+class Programs(NamedTuple):
+    """Where they are."""
+
+    browser: str
+    driver: str
+
+    @classmethod
+    def here(cls) -> Programs | None:
+        """Those of this machine, of Debian, of Chrome's own packages or of macOS; None if one is missing."""
+        browsers = (
+            "chromium",
+            "chromium-browser",
+            "google-chrome",
+            "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+        )
+        browser = next(filter(None, map(shutil.which, browsers)), None)
+        driver = shutil.which("chromedriver")
+        return cls(browser, driver) if browser and driver else None
+
+
+@contextmanager
+def driven(programs: Programs, *arguments: str, attach_to: str = "") -> Iterator[WebDriver]:
+    """A browser with a new profile, until the end; or that which already listens for a driver at an address."""
+    options = webdriver.ChromeOptions()
+    if attach_to:
+        options.debugger_address = attach_to
+    else:
+        options.binary_location = programs.browser
+        options.accept_insecure_certs = True  # each FakeEntra is its own authority
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    # Both paths are given, so Selenium's manager, which downloads what it does not find, has nothing to do.
+    service = Service(programs.driver)
+    # What a run was interrupted in may be left behind: Chromium writes in its profile to its very end.
+    with (
+        pytest.MonkeyPatch.context() as environment,
+        tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile,
+    ):
+        environment.setenv("no_proxy", "*")  # for Selenium's own way to the driver
+        if not attach_to:
+            for argument in (*ARGUMENTS, f"--user-data-dir={profile}", *arguments):
+                options.add_argument(argument)
+        driver = webdriver.Chrome(options=options, service=service)
+        try:
+            driver.set_page_load_timeout(PATIENCE)
+            driver.set_script_timeout(PATIENCE)
+            yield driver
+        finally:
+            driver.quit()
+
+
+def missing() -> NoReturn:
+    """Say what to install; where nobody reads what was skipped, fail."""
+    reason = (
+        "no Chromium, or no chromedriver, on PATH: on Debian `apt-get install chromium chromium-driver`, elsewhere "
+        "Chrome, and the ChromeDriver of its version"
+    )
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+class Chromium:
+    """The windows of one test, and a person in front of them.
+
+    WebDriver blocks, and knows one window at a time: all that is asked of it is asked in one thread, one after another.
+    """
+
+    def __init__(self, driver: WebDriver) -> None:
+        self._driver = driver
+        self._thread = ThreadPoolExecutor(1, "Chromium")
+        self.opened: list[str] = []
+        """Where an application had a window opened."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.submit(self._tidy_up).result()
+        self._thread.shutdown()
+
+    async def open(self, url: str) -> None:
+        """Open a window: what `Browser(open=...)` takes."""
+        self.opened.append(url)
+        await self.visit(url)
+
+    async def visit(self, url: str) -> None:
+        """Open a window that no application asked for."""
+
+        def go() -> None:
+            self._driver.switch_to.new_window("tab")
+            self._driver.get(url)
+
+        await self._do(go)
+
+    async def window(self) -> str:
+        """The name of the window that is in front."""
+        return await self._do(lambda: self._driver.current_window_handle)
+
+    async def turn_to(self, window: str) -> None:
+        await self._do(self._driver.switch_to.window, window)
+
+    async def close(self) -> None:
+        """Close the window that is in front, as a person does who has had enough."""
+
+        def close() -> None:
+            self._driver.close()
+            self._driver.switch_to.window(self._driver.window_handles[-1])
+
+        await self._do(close)
+
+    async def reload(self) -> None:
+        await self._do(self._driver.refresh)
+
+    async def sees(self, title: str) -> None:
+        """Return when a page of that title is there."""
+        # A job for each look: what opens the window has to come in between.
+        deadline = time.monotonic() + PATIENCE
+        while await self._do(lambda: self._driver.title) != title:
+            if time.monotonic() > deadline:
+                seen = await self._do(lambda: f"{self._driver.title!r}: {self._body().text}")
+                pytest.fail(f"{title!r} was to be seen, and there is {seen}")
+            await asyncio.sleep(_LOOKS)
+
+    async def types(self, **fields: str) -> None:
+        """Fill the fields with these ids, in place of what is there ("-" for "_")."""
+
+        def fill() -> None:
+            for name, text in fields.items():
+                field = self._element(name.replace("_", "-"))
+                field.clear()
+                field.send_keys(text)
+
+        await self._do(fill)
+
+    async def clicks(self, name: str) -> None:
+        await self._do(lambda: self._element(name).click())
+
+    async def signs_in(self, username: str, password: str) -> None:
+        """Type both, and click."""
+        await self.sees("Sign in")
+        await self.types(username=username, password=password)
+        await self.clicks("sign-in")
+
+    async def text(self, name: str = "") -> str:
+        """What is to be read in the element with this id, or on the page."""
+        return await self._do(lambda: (self._element(name) if name else self._body()).text)
+
+    async def value(self, name: str) -> str:
+        """What is in the field with this id."""
+        return await self._do(lambda: self._element(name).get_property("value"))
+
+    async def address(self) -> str:
+        return await self._do(lambda: self._driver.current_url)
+
+    async def count(self, selector: str) -> int:
+        """How many elements of the page fit."""
+        return await self._do(lambda: len(self._driver.find_elements(By.CSS_SELECTOR, selector)))
+
+    async def runs(self, script: str, *arguments: object) -> Any:
+        """What the body of an async function, run in the page, returns."""
+        wrapped = (
+            "const done = arguments[arguments.length - 1];"
+            f"(async (...args) => {{ {script} }})(...arguments).then(done, error => done(String(error)));"
+        )
+        return await self._do(self._driver.execute_async_script, wrapped, *arguments)
+
+    async def complaints(self) -> list[str]:
+        """What the browser has written on its console since it was last asked."""
+        return [entry["message"] for entry in await self._do(self._driver.get_log, "browser")]
+
+    async def _do(self, function: Callable[..., Any], *args: Any) -> Any:
+        # Whoever is cancelled leaves at once, and the thread does it all the same.
+        call = functools.partial(function, *args)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+    def _element(self, name: str) -> WebElement:
+        try:
+            return self._driver.find_element(By.ID, name)
+        except NoSuchElementException:
+            pytest.fail(f"there is no {name!r} on the page {self._driver.title!r}: {self._body().text}")
+
+    def _body(self) -> WebElement:
+        return self._driver.find_element(By.TAG_NAME, "body")
+
+    def _tidy_up(self) -> None:
+        """Leave one empty window, and a browser that remembers nobody."""
+        first, *others = self._driver.window_handles
+        for window in others:
+            self._driver.switch_to.window(window)
+            self._driver.close()
+        self._driver.switch_to.window(first)  # no test goes anywhere with this one
+        self._driver.execute_cdp_cmd("Storage.clearCookies", {})
+        self._driver.get_log("browser")
