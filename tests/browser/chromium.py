@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from selenium import webdriver
@@ -117,6 +118,11 @@ class Chromium:
         self._thread = ThreadPoolExecutor(1, "Chromium")
         self.opened: list[str] = []
         """Where an application had a window opened."""
+
+    @property
+    def redirect_uri(self) -> str:
+        """Where the latest of these is to bring its answer."""
+        return parse_qs(urlsplit(self.opened[-1]).query)["redirect_uri"][0]
 
     def __enter__(self) -> Self:
         return self

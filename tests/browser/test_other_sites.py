@@ -34,11 +34,6 @@ class Thinker:
         self.tokens = tokens
         self.asking = asking
 
-    @property
-    def redirect_uri(self) -> str:
-        """Where the listener is; an attacker would have to try all ports."""
-        return parse_qs(urlsplit(self.chromium.opened[0]).query)["redirect_uri"][0]
-
     async def goes_to(self, html: str) -> None:
         """Open a window on another site."""
 
@@ -82,12 +77,12 @@ def posting(url: str, fields: dict[str, str]) -> str:
 
 
 async def test_a_forged_answer_is_refused(thinker: Thinker) -> None:
-    await thinker.goes_to(posting(thinker.redirect_uri, {"code": "forged", "state": "guessed"}))
+    await thinker.goes_to(posting(thinker.chromium.redirect_uri, {"code": "forged", "state": "guessed"}))
     await thinker.sees_it_refused()
 
 
 async def test_a_forged_refusal_is_refused(thinker: Thinker) -> None:
-    await thinker.goes_to(posting(thinker.redirect_uri, {"error": "access_denied", "state": ""}))
+    await thinker.goes_to(posting(thinker.chromium.redirect_uri, {"error": "access_denied", "state": ""}))
     await thinker.sees_it_refused()
 
 
@@ -119,12 +114,12 @@ async def test_a_script_can_neither_answer_nor_read(thinker: Thinker) -> None:
         return Promise.all(tries.map(([url, how]) => fetch(url, how).then(answer => answer.type, error => error.name)))
     """
     unread, not_let = "opaque", "TypeError"
-    answers = await thinker.chromium.runs(script, thinker.redirect_uri)
+    answers = await thinker.chromium.runs(script, thinker.chromium.redirect_uri)
     assert answers == [not_let, unread, not_let, unread, unread, unread, not_let, unread]
 
 
 async def test_a_name_that_somebody_elses_dns_lets_point_here_is_refused(thinker: Thinker) -> None:
-    port = urlsplit(thinker.redirect_uri).port
+    port = urlsplit(thinker.chromium.redirect_uri).port
     await thinker.chromium.visit(f"http://prizes.localhost:{port}/")
     await thinker.sees_it_refused()
     assert "another host" in await thinker.chromium.text()
@@ -141,7 +136,7 @@ async def test_connections_that_are_made_ahead_and_icons_that_are_asked_for_do_n
             connections.append(self)
 
     monkeypatch.setattr(_reception, "Conversation", Conversation)
-    await thinker.goes_to(f'<title>Prizes</title><link rel="preconnect" href="{thinker.redirect_uri}">')
+    await thinker.goes_to(f'<title>Prizes</title><link rel="preconnect" href="{thinker.chromium.redirect_uri}">')
     await until(lambda: connections)
     script = "return new Promise(done => Object.assign(new Image(), {src: args[0], onerror: () => done('no image')}))"
-    assert await thinker.chromium.runs(script, f"{thinker.redirect_uri}/favicon.ico") == "no image"
+    assert await thinker.chromium.runs(script, f"{thinker.chromium.redirect_uri}/favicon.ico") == "no image"

@@ -310,7 +310,7 @@ def test_a_wrong_call_is_refused_before_anything_is_sent(
 def test_an_application_cannot_act_in_whichever_tenant(tenant: str) -> None:
     for where in ({"tenant": tenant}, {"authority": f"https://login.example/{tenant}"}):
         client = ConfidentialClient("app", "secret", **where)  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match="one tenant.*for a user, pass account="):
+        with pytest.raises(ValueError, match=r"one tenant.*for a user, pass account="):
             client.request((GRAPH,), {})
         assert client.request(("User.Read",), {"account": "a.b"}).authority.endswith(tenant), "its users may"
     elsewhere = ConfidentialClient("app", "secret", oidc_authority=f"https://login.example/{tenant}")

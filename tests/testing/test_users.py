@@ -15,7 +15,7 @@ from .helpers import TOKEN_PATH, claims_of, confidential, poll, public, signed_i
 if TYPE_CHECKING:
     from aiomsal.testing import Application, FakeEntra, User
 
-# MSAL warns of the grant as such, and of a mode of answering that is no subject here.
+# MSAL warns of the grant as such.
 pytestmark = [pytest.mark.timeout(20), pytest.mark.filterwarnings("ignore:This API has been deprecated")]
 
 ANN, BEN = "ann@home.example", "ben@home.example"

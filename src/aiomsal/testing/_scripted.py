@@ -277,7 +277,9 @@ class ScriptedUserClient(ScriptedClient):
         if "error" in params:
             raise SignInError("declined", code=params["error"])
         request, *wishes = flow["asked"]
-        fields: list[Any] = [tuple(value) if isinstance(value, list) else value for value in request]  # as from JSON
+        fields = [
+            tuple(cast("list[Any]", each)) if isinstance(each, list) else each for each in request
+        ]  # as from JSON
         hint, domain, prompt, extra, max_age = wishes
         return SignInRequest(TokenRequest(*fields), hint, domain, prompt, tuple(extra), max_age)
 

@@ -44,7 +44,7 @@ class FakeEntraProcess:
     `with FakeEntraProcess() as entra:` it has the methods of FakeEntra, and `url`, `ca_file` and `authority` of its
     server. Arguments travel by pickle, so `match=` is a function of an importable module. Its clock is the
     computer's. The process raises its limit of open files as far as it may, and ends when this one does. Methods may
-    be called from any thread, and block it for a fraction of a millisecond.
+    be called from any thread, and block it for a fraction of a millisecond; `authorize` as long as the page takes.
     """
 
     def __init__(self) -> None:
