@@ -96,6 +96,11 @@ def driven(programs: Programs, *arguments: str, attach_to: str = "") -> Iterator
             driver.quit()
 
 
+def redirect_uri_in(url: str) -> str:
+    """Where an authorization request wants its answer."""
+    return parse_qs(urlsplit(url).query)["redirect_uri"][0]
+
+
 def missing() -> NoReturn:
     """Say what to install; where nobody reads what was skipped, fail."""
     reason = (
@@ -122,7 +127,7 @@ class Chromium:
     @property
     def redirect_uri(self) -> str:
         """Where the latest of these is to bring its answer."""
-        return parse_qs(urlsplit(self.opened[-1]).query)["redirect_uri"][0]
+        return redirect_uri_in(self.opened[-1])
 
     def __enter__(self) -> Self:
         return self

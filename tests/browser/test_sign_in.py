@@ -12,13 +12,12 @@ from aiomsal import InteractionRequired, SignInError
 from aiomsal.testing import EntraError
 from tests.end_to_end.support import ANN, BEN, crowd, one_token
 
-from .chromium import Chromium, driven
 from .support import CLICKED, FAILED, OPENED, PASSWORD, REDEEMED, SIGNED_IN, desktop
 
 if TYPE_CHECKING:
     from tests.end_to_end.support import House
 
-    from .chromium import Programs
+    from .chromium import Chromium
 
 CONSENT = EntraError(65001)
 
@@ -54,20 +53,6 @@ async def test_the_browser_has_nothing_to_complain_about(house: House, chromium:
     await chromium.sees(SIGNED_IN)
     await asking
     assert await chromium.complaints() == []
-
-
-async def test_the_answer_comes_from_the_internet_where_its_pages_may_not_reach_this_machine_otherwise(
-    house: House, people: None, programs: Programs
-) -> None:
-    internet = f"--ip-address-space-overrides=127.0.0.1:{urlsplit(house.server.url).port}=public"
-    with driven(programs, internet) as driver, Chromium(driver) as chromium:
-        asking = asyncio.create_task(desktop(house, chromium).get("User.Read"))
-        await chromium.sees("Sign in")
-        script = "return fetch(args[0], {mode: 'no-cors'}).then(answer => answer.type, error => error.name)"
-        assert await chromium.runs(script, chromium.redirect_uri) == "TypeError"
-        await chromium.signs_in(ANN, PASSWORD)
-        await chromium.sees(SIGNED_IN)
-        await asking
 
 
 async def test_a_wrong_password_is_for_the_page_to_tell(house: House, chromium: Chromium) -> None:

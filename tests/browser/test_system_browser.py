@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import shutil
 import signal
 import sys
-from contextlib import suppress
-from typing import TYPE_CHECKING
-
-import pytest
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
 from aiomsal.testing import FakeEntra
 from tests.end_to_end.support import ANN, until
 
-from .chromium import ARGUMENTS, Chromium, Programs, driven
+from .chromium import ARGUMENTS, Chromium, driven, redirect_uri_in
 from .support import OPENED, PASSWORD, REDEEMED, SIGNED_IN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from asyncio.subprocess import Process
+    from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from .chromium import Programs
 
 PROGRAM = """
 import asyncio, sys
@@ -41,8 +44,7 @@ asyncio.run(main(*sys.argv[1:]))
 class SystemBrowser:
     """A command that starts a browser of its own, and runs as long as that does."""
 
-    def __init__(self, programs: Programs, directory: Path) -> None:
-        self._programs = programs
+    def __init__(self, programs: Programs, directory: Path, *more_arguments: str) -> None:
         self._profile = directory / "profile"
         self._started = directory / "started"
         self.command = directory / "browser"
@@ -52,6 +54,7 @@ class SystemBrowser:
             "--ignore-certificate-errors",
             "--remote-debugging-port=0",
             f"--user-data-dir={self._profile}",
+            *more_arguments,
         ]
         started = shlex.quote(str(self._started))
         self.command.write_text(f'#!/bin/sh\necho $$ >>{started}\nexec {shlex.join(arguments)} "$@" >/dev/null 2>&1\n')
@@ -68,34 +71,50 @@ class SystemBrowser:
         await until(lambda: file.exists() and "\n" in file.read_text())
         return f"127.0.0.1:{file.read_text().split()[0]}"
 
-    def end(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         for process in self.processes:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGTERM)
+        shutil.rmtree(self._profile, ignore_errors=True)  # pytest would keep it
 
 
-@pytest.fixture
-def system_browser(programs: Programs, tmp_path: Path) -> Iterator[SystemBrowser]:
-    browser = SystemBrowser(programs, tmp_path)
-    yield browser
-    browser.end()
+@asynccontextmanager
+async def running(*args: str, browser: SystemBrowser) -> AsyncIterator[Process]:
+    """A program of this Python's, on a machine whose browser is this one."""
+    program = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *args,
+        env={**os.environ, "BROWSER": str(browser.command)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield program
+    finally:
+        if program.returncode is None:
+            program.kill()
+            await program.wait()
 
 
 async def test_a_program_opens_the_browser_of_the_machine_once_and_ends_before_it(
-    programs: Programs, system_browser: SystemBrowser
+    programs: Programs, tmp_path: Path
 ) -> None:
     with FakeEntra() as entra, entra.serve() as server:
         entra.add_user(ANN, password=PASSWORD)
         app = entra.add_application(public=True)
-        program = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-W", "error", "-c", PROGRAM, app.client_id, server.authority(), server.ca_file),
-            env={**os.environ, "BROWSER": str(system_browser.command)},
-            stdout=asyncio.subprocess.PIPE,
-        )
-        with driven(programs, attach_to=await system_browser.address()) as driver, Chromium(driver) as chromium:
-            await chromium.signs_in(ANN, PASSWORD)
-            await chromium.sees(SIGNED_IN)
-            said, _ = await program.communicate()
-            assert await chromium.count("body") == 1  # it is still there
-        assert (program.returncode, said.decode().split()) == (0, ["1", ANN])
-        assert (len(system_browser.processes), entra.count(OPENED), entra.count(REDEEMED)) == (1, 1, 1)
+        internet = f"--ip-address-space-overrides=127.0.0.1:{urlsplit(server.url).port}=public"
+        args = "-W", "error", "-c", PROGRAM, app.client_id, server.authority(), server.ca_file
+        with SystemBrowser(programs, tmp_path, internet) as browser:
+            async with running(*args, browser=browser) as program:
+                with driven(programs, attach_to=await browser.address()) as driver, Chromium(driver) as chromium:
+                    await chromium.sees("Sign in")
+                    # The listener is reached where pages of the internet may not reach this machine in other ways.
+                    script = "return fetch(args[0], {mode: 'no-cors'}).then(answer => answer.type, error => error.name)"
+                    assert await chromium.runs(script, redirect_uri_in(await chromium.address())) == "TypeError"
+                    await chromium.signs_in(ANN, PASSWORD)
+                    said, _ = await program.communicate()
+                    assert (program.returncode, said.decode().split()) == (0, ["1", ANN])
+                    await chromium.sees(SIGNED_IN)  # the browser is still there
+        assert (len(browser.processes), entra.count(OPENED), entra.count(REDEEMED)) == (1, 1, 1)

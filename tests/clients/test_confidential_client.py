@@ -237,6 +237,17 @@ async def test_the_machine_is_asked_for_its_region_if_told_to(fake_entra: FakeEn
     assert fake_entra.count("token") == 1, "a machine that does not know its region stops nobody"
 
 
+async def test_a_host_that_microsoft_does_not_know_is_refused_at_once_with_advice(
+    fake_entra: FakeEntra, service: Application
+) -> None:
+    fake_entra.fault("instance_discovery", error=EntraError(50049, error="invalid_instance"))
+    client = confidential(fake_entra, service, authority=f"https://login.example/{fake_entra.tenant_id}")
+    with pytest.raises(AuthorityError, match="instance_discovery=False") as caught:
+        await acquire(client, GRAPH)
+    assert caught.value.code == "invalid_instance"
+    assert fake_entra.count() == 1
+
+
 async def test_without_instance_discovery_an_unknown_host_is_taken_as_it_is(
     fake_entra: FakeEntra, service: Application
 ) -> None:

@@ -9,11 +9,24 @@ from typing import Any
 
 import pytest
 
-from aiomsal import Account, AuthorityError, AuthorityUnavailable, InteractionRequired, InvalidClient, Throttled, Token
+from aiomsal import (
+    Account,
+    AuthorityError,
+    AuthorityUnavailable,
+    Classification,
+    InteractionRequired,
+    InvalidClient,
+    Throttled,
+    Token,
+)
 from aiomsal._token import TokenRequest
 from aiomsal.clients._exchange import Exchange, Reply
+from aiomsal.clients._gate import UNASKED_PAUSE, Gate
 from aiomsal.clients._results import UNKNOWN_LIFETIME, account_of, error_of, failure_of, token_of
+from aiomsal.clients._transport import TransportFailure
 
+MSAL_NET = ("basic_action", "additional_action", "message_only", "consent_required", "user_password_expired")
+"""The suberrors that MSAL.NET's `UiRequiredExceptionClassification` names."""
 APP = TokenRequest("app", "https://h/t", "client_credentials", ("r/.default",))
 USER = TokenRequest("app", "https://h/t", "user", ("User.Read",))
 
@@ -164,10 +177,52 @@ def test_what_is_shown_of_a_response_is_what_is_known_to_be_harmless() -> None:
     assert str(error) == "invalid_grant: AADSTS1: no"
 
 
-def test_patience_is_told_with_a_429() -> None:
-    error = error_of({"error": "x"}, exchange({"error": "x"}, 429, 12.0), APP)
-    assert isinstance(error, Throttled)
-    assert error.retry_after == 12.0
+@pytest.mark.parametrize(("stated", "told"), [(12.0, 12.0), (0.0, 0.0), (None, UNASKED_PAUSE)])
+def test_a_429_tells_the_seconds_that_the_gate_waits(stated: float | None, told: float) -> None:
+    refused = exchange({"error": "x"}, 429, stated)
+    for error in (error_of({"error": "x"}, refused, APP), failure_of(TransportFailure("no JSON"), refused)):
+        assert isinstance(error, Throttled)
+        assert error.retry_after == told
+    gate = Gate("h", clock=lambda: 1000.0)
+    gate.note(429, stated)
+    assert gate._welcome_at == 1000.0 + told
+
+
+@pytest.mark.parametrize(
+    ("suberror", "classification"),
+    [
+        *[(kind.value, kind) for kind in Classification if kind.value in MSAL_NET],
+        *[(suberror, Classification.NONE) for suberror in ("bad_token", "token_expired", "client_mismatch", "", "new")],
+        *[(suberror, Classification.NONE) for suberror in ("protection_policy_required", "Basic_Action")],
+        *[(suberror, Classification.NONE) for suberror in ("device_authentication_failed", "prompt_never_failed")],
+        ("acquire_token_silent_failed", Classification.NONE),  # a word of ours, and none of the authority's
+    ],
+)
+@pytest.mark.parametrize("code", ["invalid_grant", "interaction_required", "login_required"])
+def test_what_only_a_person_can_resolve_is_classified_by_its_suberror(
+    code: str, suberror: str, classification: Classification
+) -> None:
+    body = {"error": code, "suberror": suberror, "claims": '{"access_token": {}}'}
+    error = error_of(body, exchange(body, 400), USER)
+    assert isinstance(error, InteractionRequired)
+    assert error.classification is classification
+    assert (error.code, error.suberror, error.claims) == (code, suberror, '{"access_token": {}}')
+
+
+@pytest.mark.parametrize("suberror", ["", "basic_action"])
+def test_consent_that_is_required_is_so_whatever_the_suberror(suberror: str) -> None:
+    body = {"error": "consent_required", "suberror": suberror}
+    error = error_of(body, exchange(body, 400), USER)
+    assert isinstance(error, InteractionRequired)
+    assert error.classification is Classification.CONSENT_REQUIRED
+
+
+def test_a_host_that_is_not_known_is_told_what_to_pass() -> None:
+    body = {"error": "invalid_instance", "error_description": "AADSTS50049: Unknown or invalid instance."}
+    error = failure_of(ValueError("invalid_instance: ..."), exchange(body, 400))
+    assert type(error) is AuthorityError
+    assert "instance_discovery=False" in str(error)
+    assert error.code == "invalid_instance"
 
 
 def test_what_msal_raises_by_itself_is_told_in_its_words_without_tokens() -> None:

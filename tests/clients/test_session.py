@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from aiomsal import Account
 from aiomsal.clients._exchange import Exchange, current
-from aiomsal.clients._session import accounts_of, merged, without
+from aiomsal.clients._session import accounts_of, merged, profiles_of, without
 from aiomsal.clients._session_cache import session_cache_class, shared_cache
 
 
@@ -65,6 +66,51 @@ def test_nobody_is_in_what_cannot_be_read(data: bytes) -> None:
     assert without(data, "a.b") is None
     assert names(merged(data, session("ann"), sign_in=True)) == {"ann"}
     session_cache_class()().load(data)
+
+
+def id_token(**claims: str) -> str:
+    return f".{base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b'=').decode()}."
+
+
+def test_a_user_has_a_profile_in_each_tenant_that_accounts_or_id_tokens_tell_of() -> None:
+    common = {"home_account_id": "ann.home", "environment": "e", "client_id": "app"}
+    data = session(
+        "ann",
+        "ben",
+        Account=[
+            {**common, "realm": "b", "username": "ann#ext#", "local_account_id": "ann-at-b"},
+            {**common, "realm": "home", "username": "ann", "local_account_id": "ann"},
+            {**common, "home_account_id": "ben.home", "realm": "b", "username": "ben", "local_account_id": "ben"},
+        ],
+        IdToken=[
+            {**common, "realm": "home", "secret": id_token(oid="ann", sub="x", preferred_username="ann@new.example")},
+            {**common, "realm": "a", "secret": id_token(oid="ann-at-a", upn="ann#ext#@a")},
+            {**common, "realm": "b", "secret": "unreadable"},
+            {**common, "home_account_id": "ben.home", "realm": "a", "secret": id_token(oid="ben-at-a")},
+        ],
+    )
+    assert profiles_of(data, "ann.home") == (
+        ("home", "ann", "ann@new.example", True),
+        ("a", "ann-at-a", "ann#ext#@a", False),
+        ("b", "ann-at-b", "ann#ext#", False),
+    )
+    assert profiles_of(data, "nobody.home") == ()
+    assert profiles_of(b"", "ann.home") == ()
+
+
+def test_who_is_known_by_a_subject_only_is_at_home_where_it_is_known() -> None:
+    entry = {
+        "home_account_id": "sub|1",
+        "environment": "e",
+        "realm": "r",
+        "local_account_id": "sub|1",
+        "username": "ann",
+    }
+    assert profiles_of(session("ben", Account=[entry]), "sub|1") == (("r", "sub|1", "ann", True),)
+
+
+def test_who_has_left_has_no_profile_though_an_id_token_stayed() -> None:
+    assert profiles_of(session("ann", Account=[]), "ann.home") == ()
 
 
 def test_a_sign_in_adds_and_replaces() -> None:
@@ -152,6 +198,17 @@ def test_what_was_added_is_dumped_and_loaded_as_it_was() -> None:
     assert own.dump() == dumped
     assert [entry["secret"] for entry in shared.search("RefreshToken", query={"environment": "e"})] == ["rt-secret"]
     assert shared._get_app_metadata("e", "app")["client_id"] == "app"
+
+
+def test_an_account_is_filed_under_the_tenant_of_its_id_token_and_not_under_the_authority_s_path() -> None:
+    shared, own = caches()
+    common = {**EVENT, "token_endpoint": "https://e/common/oauth2/v2.0/token"}
+    shared.add({**common, "response": {**EVENT["response"], "id_token": id_token(sub="s", oid="ann", tid="home")}})
+    assert accounts_of(own.dump()) == (Account("ann.home", "e", "", "home"),)
+    assert profiles_of(own.dump(), "ann.home") == (("home", "ann", "", True),)
+    shared, own = caches()
+    shared.add(common)
+    assert [account.tenant_id for account in accounts_of(own.dump())] == ["common"], "nothing better is known"
 
 
 def test_a_rotated_refresh_token_replaces_the_old_one_and_is_newer() -> None:

@@ -10,21 +10,21 @@ import socket
 import threading
 import time
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aiomsal import AuthorityUnavailable
+from aiomsal import AuthorityUnavailable, TokenError
 from aiomsal.clients._exchange import Exchange, current
 from aiomsal.clients._transport import Transport, TransportFailure, TransportOptions, _body, _patience
 from aiomsal.clients.confidential import ConfidentialClient
 from aiomsal.testing._entra.tls import make_server_context
 
-from .helpers import GRAPH, acquire, confidential, impatient
+from .helpers import GRAPH, acquire, confidential, first, impatient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from aiomsal.testing import Application, FakeEntra
 
@@ -155,6 +155,36 @@ async def test_our_own_client_speaks_https_to_an_authority_whose_ca_it_was_given
     with fake_entra.serve() as server:
         token = (await acquire(over_https(service, server), GRAPH)).token
     assert token.tenant_id == fake_entra.tenant_id
+
+
+@pytest.mark.parametrize(
+    "contents", [None, b"", b"no certificate", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+async def test_a_ca_file_that_cannot_be_read_is_told_at_once_until_it_can(
+    contents: bytes | None, fake_entra: FakeEntra, service: Application, tmp_path: Path
+) -> None:
+    path = tmp_path / "ca.pem"
+    if contents is not None:
+        path.write_bytes(contents)
+    with fake_entra.serve() as server:
+        client = over_https(service, server, ca_file=path)
+        for _ in range(2):
+            with pytest.raises(TokenError, match=r"ca\.pem' holds no certificates") as caught:
+                await client.prepare(client.request((GRAPH,), {}), first())
+            assert type(caught.value) is TokenError, "nothing that anybody tries again after"
+            assert caught.value.code == "unusable_ca_file"
+        assert client._desk.gate._strikes == 0
+        assert fake_entra.count() == 0
+        path.write_bytes(Path(server.ca_file).read_bytes())
+        assert (await acquire(client, GRAPH)).token
+
+
+async def test_a_directory_of_certificates_will_do(fake_entra: FakeEntra, service: Application, tmp_path: Path) -> None:
+    with fake_entra.serve() as server:
+        (tmp_path / "ca.pem").write_bytes(Path(server.ca_file).read_bytes())
+        client = over_https(service, server, ca_file=tmp_path)  # not hashed as OpenSSL wants it: nobody is trusted
+        with pytest.raises(AuthorityUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            await acquire(client, GRAPH)
 
 
 async def test_a_ca_nobody_named_is_not_trusted_whatever_the_environment_says(

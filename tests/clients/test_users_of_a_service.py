@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
@@ -68,7 +68,7 @@ async def test_without_an_account_a_token_is_the_application_s_own(fake_entra: F
     assert decode_claims(own.token.value)["idtyp"] == "app"
     users = await acquire(client, GRAPH, session=acquired.session, account=home(acquired))
     assert users.token.account is not None
-    assert "idtyp" not in decode_claims(users.token.value)
+    assert decode_claims(users.token.value)["idtyp"] == "user"
 
 
 async def test_a_claims_challenge_goes_with_the_refresh_token(fake_entra: FakeEntra, website: Application) -> None:

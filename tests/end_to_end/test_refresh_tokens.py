@@ -18,9 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from aiomsal import AuthorityError, AuthorityUnavailable, InteractionRequired, MemoryStore, Throttled, Token
-from aiomsal.testing import EntraError
+from aiomsal import (
+    AccountRequired,
+    AuthorityError,
+    AuthorityUnavailable,
+    InteractionRequired,
+    MemoryStore,
+    Throttled,
+    Token,
+)
+from aiomsal.testing import EntraError, FakeClock, FakeEntra
 
 from .refresh_support import (
     CODE,
@@ -52,7 +62,7 @@ from .support import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from aiomsal.testing import FakeClock, FakeEntra
+    from aiomsal.testing import Gate
 
     from .support import House
 
@@ -524,9 +534,11 @@ def test_thirty_loops_one_after_another_lose_no_refresh_token(room: Room) -> Non
 NEW_LOOPS = [asyncio.new_event_loop, new_uvloop]
 
 
-def in_the_air(loop: asyncio.AbstractEventLoop, room: Room, kind: str = "program") -> tuple[SignedIn, Any]:
+def in_the_air(
+    loop: asyncio.AbstractEventLoop, room: Room, kind: str = "program", rotation: str = "strict"
+) -> tuple[SignedIn, Any]:
     """Ann, whose stale token is being refreshed on a loop that stands still by now; and the gate of that request."""
-    ann = loop.run_until_complete(signed_in(room, kind))
+    ann = loop.run_until_complete(signed_in(room, kind, rotation=rotation))
     room.clock.advance(3400)
     gate = room.entra.hold(REFRESH)
     assert loop.run_until_complete(ann.get("User.Read")).value == ann.token.value
@@ -591,6 +603,20 @@ def test_whoever_waits_on_another_loop_is_not_told_that_the_flying_one_is_gone(r
 
     assert run(waits).value != ann.token.value
     run(ann.still_works)
+
+
+def test_what_is_left_of_a_dead_loop_may_be_collected_at_any_moment(room: Room) -> None:
+    """While the lock is held that is taken for a few lookups, too: it is no re-entrant one."""
+    loop = asyncio.new_event_loop()
+    ann, gate = in_the_air(loop, room, rotation="on")
+    loop.close()
+    gate.release()
+    run_asyncio(until, lambda: room.entra.requests[-1].status == 200)
+    run_asyncio(functools.partial(ann.get_silent, "User.Read", rejected=ann.token))
+    del loop
+    with ann.tokens._flights.guard():
+        gc.collect()
+    assert ann.tokens.stats().refresh_failed == 0
 
 
 # -- while somebody comes or goes ------------------------------------------------------------------------------------
@@ -964,3 +990,104 @@ def test_a_refresh_that_fails_while_the_loop_ends_leaves_the_refresh_token_in_pl
     assert room.entra.count(REFRESH) == 1, "whoever was told to stop does not try again"
     run(ann.still_works)
     assert len(set(room.wire.sent)) == 1
+
+
+# -- any order -------------------------------------------------------------------------------------------------------
+
+SCOPES = ["User.Read", "Mail.Read", "Files.Read"]
+ACTIONS = st.one_of(
+    st.tuples(st.sampled_from(["get", "get silently", "reject"]), st.integers(0, len(SCOPES) - 1)),
+    st.tuples(st.just("leave"), st.integers(0, 20)),
+    st.tuples(st.sampled_from(["answer", "sign in", "sign out"]), st.none()),
+    st.tuples(st.just("fail"), st.sampled_from([{"status": 503}, {"reset": True}, {"garbage": True}])),
+    st.tuples(st.just("advance"), st.sampled_from([61.0, 3400.0, 3600.0])),
+)
+LIVES = st.lists(st.tuples(st.sampled_from(RUNNERS), st.lists(ACTIONS, max_size=15)), max_size=3)
+
+
+class World:
+    """Ann at one manager, on one event loop after another, and an authority that answers when it is told to."""
+
+    def __init__(self, room: Room, ann: SignedIn) -> None:
+        self.room = room
+        self.ann = ann
+        self.callers: list[Caller] = []
+        self.last: dict[str, Token] = {"User.Read": ann.token}
+        self.signed_out = False
+        """Whether nobody can have signed in since she signed out."""
+
+    async def live(self, actions: list[tuple[str, Any]]) -> None:
+        """The life of one loop; it ends with whatever is in the air then."""
+        self.room.entra.clear_faults()
+        gate = self.room.entra.hold(REFRESH)
+        await when_the_loop_ends(gate.release)
+        async with anyio.create_task_group() as group:
+            for action, what in actions:
+                await self.do(group, gate, action, what)
+                await settle()
+                await until(lambda: gate.waiting or self.ann.tokens.stats().flights == 0)
+                self.check()
+            group.cancel_scope.cancel()
+
+    async def do(self, group: Any, gate: Gate, action: str, what: Any) -> None:
+        if action in ("get", "get silently", "reject"):
+            scope = SCOPES[what]
+            options = {"rejected": self.last[scope]} if action == "reject" and scope in self.last else {}
+            call = self.ann.get_silent if action == "get silently" else self.ann.get
+            self.callers.append(Caller(group, call, scope, **options))
+            self.signed_out &= action == "get silently"  # any other may have her sign in
+        elif action == "leave" and self.callers:
+            self.callers[what % len(self.callers)].scope.cancel()
+        elif action == "answer":
+            gate.release(1)
+        elif action == "fail":
+            self.room.entra.fault(REFRESH, times=1, **what)
+        elif action == "advance":
+            self.room.pass_the_time(what)
+        elif action == "sign in":
+            await self.ann.sign_in()
+            self.signed_out = False
+        elif action == "sign out":
+            await self.ann.tokens.sign_out(self.ann.account)
+            self.signed_out = all(caller.over for caller in self.callers)
+
+    def check(self) -> None:
+        assert revoked(self.room.entra) == 0, "a refresh token came twice"
+        assert self.room.wire.most <= 1, "two refreshes of one session were in the air at once"
+        for caller in self.callers:
+            outcome = caller.outcome
+            if isinstance(outcome, Token):
+                (scope,) = set(outcome.scopes) & set(SCOPES)
+                self.last[scope] = outcome
+            else:
+                assert isinstance(outcome, AuthorityUnavailable | InteractionRequired | None), repr(outcome)
+        self.callers = [caller for caller in self.callers if not caller.over]
+
+    async def end(self) -> None:
+        """Whatever happened: a session that is there works, and one that is not does not come back."""
+        await landed(self.ann.tokens)
+        self.check()
+        self.room.entra.clear_faults()
+        self.room.pass_the_time(3600)
+        if self.signed_out:
+            with pytest.raises(InteractionRequired):
+                await self.ann.get_silent("User.Read")
+            await self.ann.sign_in()
+        try:
+            await self.ann.get_silent("User.Read")
+        except AccountRequired:
+            await self.ann.sign_in()
+        await self.ann.still_works()
+        assert self.room.sign_ins_sent()[-1] == len(families(self.room.entra)) - 1, "a refresh undid a sign-in"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=40)
+@given(lives=LIVES)
+def test_whatever_happens_no_refresh_token_is_sent_twice_or_lost(kind: str, lives: Any) -> None:
+    with FakeEntra() as entra:
+        room = Room(entra, FakeClock())
+        world = World(room, run_asyncio(signed_in, room, kind))
+        for run, actions in lives:
+            run(world.live, actions)
+        run_asyncio(world.end)

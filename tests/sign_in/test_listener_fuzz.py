@@ -1,8 +1,12 @@
-"""Whatever bytes come, split wherever: no exception, no forgery, an end within the limits; and the answer is always taken."""
+"""Whatever bytes come, and however they are split: no exception, no forgery, an end within the limits.
+
+And the answer is always taken.
+"""
 
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, quote_plus, urlencode
 
@@ -31,7 +35,7 @@ CUTS = st.lists(st.integers(0, 2000), max_size=8)
 
 def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
     places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
-    return [data[start:end] for start, end in zip(places, places[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(places)]
 
 
 def converse(parts: list[bytes], *, eof: bool = True) -> Mapping[str, str] | bytes | None:

@@ -277,9 +277,7 @@ class ScriptedUserClient(ScriptedClient):
         if "error" in params:
             raise SignInError("declined", code=params["error"])
         request, *wishes = flow["asked"]
-        fields = [
-            tuple(cast("list[Any]", each)) if isinstance(each, list) else each for each in request
-        ]  # as from JSON
+        fields: list[Any] = [tuple(each) if type(each) is list else each for each in request]  # JSON knows no tuples
         hint, domain, prompt, extra, max_age = wishes
         return SignInRequest(TokenRequest(*fields), hint, domain, prompt, tuple(extra), max_age)
 
