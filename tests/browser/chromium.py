@@ -9,13 +9,13 @@ import shutil
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import NoSuchElementException
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
@@ -175,23 +175,21 @@ class Chromium:
         deadline = time.monotonic() + PATIENCE
         while await self._do(lambda: self._driver.title) != title:
             if time.monotonic() > deadline:
-                seen = await self._do(lambda: f"{self._driver.title!r}: {self._body().text}")
-                pytest.fail(f"{title!r} was to be seen, and there is {seen}")
+                pytest.fail(f"{title!r} was to be seen, and there is {await self._do(self._seen)}")
             await asyncio.sleep(_LOOKS)
 
     async def types(self, **fields: str) -> None:
         """Fill the fields with these ids, in place of what is there ("-" for "_")."""
 
-        def fill() -> None:
-            for name, text in fields.items():
-                field = self._element(name.replace("_", "-"))
-                field.clear()
-                field.send_keys(text)
+        def fill(field: WebElement, text: str) -> None:
+            field.clear()
+            field.send_keys(text)
 
-        await self._do(fill)
+        for name, text in fields.items():
+            await self._on(name.replace("_", "-"), functools.partial(fill, text=text))
 
     async def clicks(self, name: str) -> None:
-        await self._do(lambda: self._element(name).click())
+        await self._on(name, lambda element: element.click())
 
     async def signs_in(self, username: str, password: str) -> None:
         """Type both, and click."""
@@ -201,11 +199,11 @@ class Chromium:
 
     async def text(self, name: str = "") -> str:
         """What is to be read in the element with this id, or on the page."""
-        return await self._do(lambda: (self._element(name) if name else self._body()).text)
+        return await self._on(name, lambda element: element.text)
 
     async def value(self, name: str) -> str:
         """What is in the field with this id."""
-        return await self._do(lambda: self._element(name).get_property("value"))
+        return await self._on(name, lambda element: element.get_property("value"))
 
     async def address(self) -> str:
         return await self._do(lambda: self._driver.current_url)
@@ -226,19 +224,25 @@ class Chromium:
         """What the browser has written on its console since it was last asked."""
         return [entry["message"] for entry in await self._do(self._driver.get_log, "browser")]
 
+    async def _on(self, name: str, use: Callable[[WebElement], Any]) -> Any:
+        """Use the element with this id, or the whole body, when it is there: a page may be about to go."""
+        place = (By.ID, name) if name else (By.TAG_NAME, "body")
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            with suppress(NoSuchElementException, StaleElementReferenceException):
+                return await self._do(lambda: use(self._driver.find_element(*place)))
+            if time.monotonic() > deadline:
+                pytest.fail(f"there is no {name!r} on {await self._do(self._seen)}")
+            await asyncio.sleep(_LOOKS)
+
     async def _do(self, function: Callable[..., Any], *args: Any) -> Any:
         # Whoever is cancelled leaves at once, and the thread does it all the same.
         call = functools.partial(function, *args)
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
-    def _element(self, name: str) -> WebElement:
-        try:
-            return self._driver.find_element(By.ID, name)
-        except NoSuchElementException:
-            pytest.fail(f"there is no {name!r} on the page {self._driver.title!r}: {self._body().text}")
-
-    def _body(self) -> WebElement:
-        return self._driver.find_element(By.TAG_NAME, "body")
+    def _seen(self) -> str:
+        body = self._driver.find_element(By.TAG_NAME, "body")
+        return f"{self._driver.title!r} at {self._driver.current_url}: {body.text}"
 
     def _tidy_up(self) -> None:
         """Leave one empty window, and a browser that remembers nobody."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from tests.end_to_end.support import House
 
     from .chromium import Chromium
+    from .conftest import Ask
 
 CODE, POLL = "devicecode", "token.device_code"
 
@@ -39,9 +39,9 @@ async def shown(person: Person) -> DevicePrompt:
 
 
 async def test_a_person_enters_the_code_signs_in_and_approves(
-    house: House, chromium: Chromium, person: Person, tokens: TokenManager
+    house: House, chromium: Chromium, person: Person, tokens: TokenManager, ask: Ask
 ) -> None:
-    asking = asyncio.create_task(crowd(200, tokens.get, "User.Read"))
+    asking = ask(crowd(200, tokens.get, "User.Read"))
     prompt = await shown(person)
     await chromium.visit(prompt.verification_uri)
     await chromium.types(user_code="NOT-THIS-ONE")
@@ -64,9 +64,9 @@ async def test_a_person_enters_the_code_signs_in_and_approves(
 
 
 async def test_who_declines_is_told_so_on_both_sides(
-    house: House, chromium: Chromium, person: Person, tokens: TokenManager
+    house: House, chromium: Chromium, person: Person, tokens: TokenManager, ask: Ask
 ) -> None:
-    asking = asyncio.create_task(tokens.get("User.Read"))
+    asking = ask(tokens.get("User.Read"))
     prompt = await shown(person)
     await chromium.visit(prompt.verification_uri)
     await chromium.types(user_code=prompt.user_code)

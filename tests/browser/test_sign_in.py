@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from tests.end_to_end.support import House
 
     from .chromium import Chromium
+    from .conftest import Ask
 
 CONSENT = EntraError(65001)
 
 
-async def test_a_person_signs_in_and_lands_on_the_loopback_listener(house: House, chromium: Chromium) -> None:
+async def test_a_person_signs_in_and_lands_on_the_loopback_listener(house: House, chromium: Chromium, ask: Ask) -> None:
     tokens = desktop(house, chromium)
-    asking = asyncio.create_task(tokens.get("User.Read"))
+    asking = ask(tokens.get("User.Read"))
     await chromium.signs_in(ANN, PASSWORD)
     await chromium.sees(SIGNED_IN)
     token = await asking
@@ -36,9 +37,9 @@ async def test_a_person_signs_in_and_lands_on_the_loopback_listener(house: House
     assert (here.scheme, here.hostname, here.path, here.query, here.fragment) == ("http", "localhost", "/", "", "")
 
 
-async def test_two_hundred_coroutines_open_one_window(house: House, chromium: Chromium) -> None:
+async def test_two_hundred_coroutines_open_one_window(house: House, chromium: Chromium, ask: Ask) -> None:
     tokens = desktop(house, chromium)
-    asking = asyncio.create_task(crowd(200, tokens.get, "User.Read"))
+    asking = ask(crowd(200, tokens.get, "User.Read"))
     await chromium.signs_in(ANN, PASSWORD)
     token = one_token(await asking)
     assert token.account is not None
@@ -47,16 +48,16 @@ async def test_two_hundred_coroutines_open_one_window(house: House, chromium: Ch
     assert await tokens.get("User.Read") is token
 
 
-async def test_the_browser_has_nothing_to_complain_about(house: House, chromium: Chromium) -> None:
-    asking = asyncio.create_task(desktop(house, chromium).get("User.Read"))
+async def test_the_browser_has_nothing_to_complain_about(house: House, chromium: Chromium, ask: Ask) -> None:
+    asking = ask(desktop(house, chromium).get("User.Read"))
     await chromium.signs_in(ANN, PASSWORD)
     await chromium.sees(SIGNED_IN)
     await asking
     assert await chromium.complaints() == []
 
 
-async def test_a_wrong_password_is_for_the_page_to_tell(house: House, chromium: Chromium) -> None:
-    asking = asyncio.create_task(desktop(house, chromium).get("User.Read"))
+async def test_a_wrong_password_is_for_the_page_to_tell(house: House, chromium: Chromium, ask: Ask) -> None:
+    asking = ask(desktop(house, chromium).get("User.Read"))
     await chromium.signs_in(ANN, "a guess")
     assert "AADSTS50126" in await chromium.text("message")
     assert not asking.done()
@@ -69,10 +70,10 @@ async def test_a_wrong_password_is_for_the_page_to_tell(house: House, chromium: 
 
 
 async def test_whoever_cancels_is_an_error_for_the_program_and_a_page_for_the_person(
-    house: House, chromium: Chromium
+    house: House, chromium: Chromium, ask: Ask
 ) -> None:
     tokens = desktop(house, chromium)
-    asking = asyncio.create_task(crowd(50, tokens.get, "User.Read"))
+    asking = ask(crowd(50, tokens.get, "User.Read"))
     await chromium.sees("Sign in")
     await chromium.clicks("cancel")
     await chromium.sees(FAILED)
@@ -82,12 +83,14 @@ async def test_whoever_cancels_is_an_error_for_the_program_and_a_page_for_the_pe
     assert await tokens.accounts() == ()
 
 
-async def test_what_the_authority_says_is_text_on_the_page_whatever_it_is(house: House, chromium: Chromium) -> None:
+async def test_what_the_authority_says_is_text_on_the_page_whatever_it_is(
+    house: House, chromium: Chromium, ask: Ask
+) -> None:
     markup = (
         "</p><img id=injected src=x onerror=\"document.title='injected'\"><script>document.title='injected'</script>"
     )
     house.entra.fault("authorize", error=EntraError(65004, error="access_denied", description=markup))
-    asking = asyncio.create_task(desktop(house, chromium).get("User.Read"))
+    asking = ask(desktop(house, chromium).get("User.Read"))
     await chromium.sees(FAILED)
     with pytest.raises(SignInError):
         await asking
@@ -96,10 +99,10 @@ async def test_what_the_authority_says_is_text_on_the_page_whatever_it_is(house:
     assert not [line for line in await chromium.complaints() if "Security" in line]  # nothing was there to be blocked
 
 
-async def test_a_page_asks_for_consent_and_takes_it(house: House, chromium: Chromium) -> None:
+async def test_a_page_asks_for_consent_and_takes_it(house: House, chromium: Chromium, ask: Ask) -> None:
     tokens = desktop(house, chromium)
     house.entra.require_interaction(ANN, scope="Mail.Read", error=CONSENT)
-    asking = asyncio.create_task(tokens.get("Mail.Read"))
+    asking = ask(tokens.get("Mail.Read"))
     await chromium.signs_in(ANN, PASSWORD)
     await chromium.sees("Permissions requested")
     assert await chromium.text("user") == ANN
@@ -112,10 +115,10 @@ async def test_a_page_asks_for_consent_and_takes_it(house: House, chromium: Chro
     assert (len(chromium.opened), house.entra.count(REDEEMED)) == (1, 1)
 
 
-async def test_who_does_not_consent_gets_nothing(house: House, chromium: Chromium) -> None:
+async def test_who_does_not_consent_gets_nothing(house: House, chromium: Chromium, ask: Ask) -> None:
     tokens = desktop(house, chromium)
     house.entra.require_interaction(ANN, scope="Mail.Read", error=CONSENT)
-    asking = asyncio.create_task(tokens.get("Mail.Read"))
+    asking = ask(tokens.get("Mail.Read"))
     await chromium.signs_in(ANN, PASSWORD)
     await chromium.sees("Permissions requested")
     await chromium.clicks("cancel")
@@ -129,8 +132,10 @@ async def test_who_does_not_consent_gets_nothing(house: House, chromium: Chromiu
 # -- again ------------------------------------------------------------------------------------------------------------
 
 
-async def test_whom_the_browser_knows_types_nothing_and_clicks_nothing(house: House, chromium: Chromium) -> None:
-    asking = asyncio.create_task(desktop(house, chromium).get("User.Read"))
+async def test_whom_the_browser_knows_types_nothing_and_clicks_nothing(
+    house: House, chromium: Chromium, ask: Ask
+) -> None:
+    asking = ask(desktop(house, chromium).get("User.Read"))
     await chromium.signs_in(ANN, PASSWORD)
     first = await asking
     second = await desktop(house, chromium).get("User.Read")  # another program
@@ -139,12 +144,14 @@ async def test_whom_the_browser_knows_types_nothing_and_clicks_nothing(house: Ho
     await chromium.sees(SIGNED_IN)
 
 
-async def test_prompt_login_asks_whom_the_browser_knows_all_the_same(house: House, chromium: Chromium) -> None:
+async def test_prompt_login_asks_whom_the_browser_knows_all_the_same(
+    house: House, chromium: Chromium, ask: Ask
+) -> None:
     tokens = desktop(house, chromium)
-    asking = asyncio.create_task(tokens.get("User.Read"))
+    asking = ask(tokens.get("User.Read"))
     await chromium.signs_in(ANN, PASSWORD)
     await asking
-    asking = asyncio.create_task(tokens.sign_in("User.Read", prompt="login", login_hint=ANN))
+    asking = ask(tokens.sign_in("User.Read", prompt="login", login_hint=ANN))
     await chromium.sees("Sign in")
     assert await chromium.value("username") == ANN
     assert not asking.done()
@@ -153,17 +160,17 @@ async def test_prompt_login_asks_whom_the_browser_knows_all_the_same(house: Hous
     assert (len(chromium.opened), house.entra.count(CLICKED), house.entra.count(REDEEMED)) == (2, 2, 2)
 
 
-async def test_prompt_select_account_lets_choose_one_or_use_another(house: House, chromium: Chromium) -> None:
+async def test_prompt_select_account_lets_choose_one_or_use_another(house: House, chromium: Chromium, ask: Ask) -> None:
     tokens = desktop(house, chromium)
-    asking = asyncio.create_task(tokens.get("User.Read"))
+    asking = ask(tokens.get("User.Read"))
     await chromium.signs_in(ANN, PASSWORD)
     ann = await asking
-    asking = asyncio.create_task(tokens.sign_in("User.Read", prompt="select_account"))
+    asking = ask(tokens.sign_in("User.Read", prompt="select_account"))
     await chromium.sees("Sign in")
     assert await chromium.text("account-0") == ANN
     await chromium.clicks("account-0")
     assert (await asking).account == ann.account
-    asking = asyncio.create_task(tokens.sign_in("User.Read", prompt="select_account"))
+    asking = ask(tokens.sign_in("User.Read", prompt="select_account"))
     await chromium.signs_in(BEN, PASSWORD)
     ben = await asking
     assert ben.account is not None
@@ -182,8 +189,10 @@ async def test_prompt_none_shows_nothing_and_says_who_is_needed(house: House, ch
 # -- windows are closed -----------------------------------------------------------------------------------------------
 
 
-async def test_a_window_that_was_closed_is_waited_for_and_may_be_opened_again(house: House, chromium: Chromium) -> None:
-    asking = asyncio.create_task(desktop(house, chromium).get("User.Read"))
+async def test_a_window_that_was_closed_is_waited_for_and_may_be_opened_again(
+    house: House, chromium: Chromium, ask: Ask
+) -> None:
+    asking = ask(desktop(house, chromium).get("User.Read"))
     await chromium.sees("Sign in")
     await chromium.close()
     assert not asking.done()
@@ -193,15 +202,18 @@ async def test_a_window_that_was_closed_is_waited_for_and_may_be_opened_again(ho
     assert (len(chromium.opened), house.entra.count(OPENED), house.entra.count(REDEEMED)) == (1, 2, 1)
 
 
-async def test_whoever_signs_in_when_nobody_waits_any_more_does_no_harm(house: House, chromium: Chromium) -> None:
+async def test_whoever_signs_in_when_nobody_waits_any_more_does_no_harm(
+    house: House, chromium: Chromium, ask: Ask
+) -> None:
     tokens = desktop(house, chromium)
-    asking = asyncio.create_task(tokens.get("User.Read"))
+    asking = ask(tokens.get("User.Read"))
     await chromium.sees("Sign in")
     asking.cancel()
     await asyncio.wait([asking])
     await chromium.signs_in(ANN, PASSWORD)
+    await chromium.sees("localhost")  # the browser's own page
     assert "ERR_CONNECTION_REFUSED" in await chromium.text()
     assert (house.entra.count(REDEEMED), await tokens.accounts()) == (0, ())
-    asking = asyncio.create_task(tokens.get("User.Read"))
+    asking = ask(tokens.get("User.Read"))
     await asking
     assert (len(chromium.opened), house.entra.count(REDEEMED)) == (2, 1)

@@ -15,7 +15,7 @@ from aiomsal.clients._session import accounts_of, merged, profiles_of, without
 from aiomsal.clients._session_cache import session_cache_class, shared_cache
 
 
-def session(*people: str, stamp: float = 1.0, secret: str = "rt", **more: Any) -> bytes:
+def session(*people: str, signed_in: float = 1.0, stamp: float = 1.0, secret: str = "rt", **more: Any) -> bytes:
     """A session of these people, each with a refresh token and an ID token."""
     common = [{"home_account_id": f"{name}.home", "environment": "e", "realm": "home"} for name in people]
     return json.dumps(
@@ -29,6 +29,7 @@ def session(*people: str, stamp: float = 1.0, secret: str = "rt", **more: Any) -
                     **c,
                     "client_id": "app",
                     "secret": f"{secret}-{name}",
+                    "signed_in_at": repr(signed_in),
                     "refreshed_at": repr(stamp),
                     "credential_type": "RefreshToken",
                 }
@@ -68,7 +69,7 @@ def test_nobody_is_in_what_cannot_be_read(data: bytes) -> None:
     session_cache_class()().load(data)
 
 
-def id_token(**claims: str) -> str:
+def id_token(**claims: Any) -> str:
     return f".{base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b'=').decode()}."
 
 
@@ -132,6 +133,15 @@ def test_who_has_left_meanwhile_stays_away() -> None:
 def test_of_two_versions_of_a_refresh_token_the_newer_stays(ours: float, theirs: float, stays: str) -> None:
     data = merged(session("ann", stamp=ours, secret="old"), session("ann", stamp=theirs, secret="new"), sign_in=False)
     assert secrets(data) == {f"{stays}-ann"}
+
+
+@pytest.mark.parametrize(("ours", "theirs", "stays"), [(1.0, 2.0, "new"), (2.0, 1.0, "old")])
+def test_a_refresh_of_an_older_sign_in_gives_way_to_a_newer_one_however_late_it_comes(
+    ours: float, theirs: float, stays: str
+) -> None:
+    held = session("ann", signed_in=ours, stamp=2.0 + theirs, secret="old")
+    late = session("ann", signed_in=theirs, stamp=2.0 + ours, secret="new")
+    assert secrets(merged(held, late, sign_in=False)) == {f"{stays}-ann"}
 
 
 def test_equal_sessions_are_equal_bytes_in_whichever_order_they_came_about() -> None:
@@ -203,7 +213,12 @@ def test_what_was_added_is_dumped_and_loaded_as_it_was() -> None:
 def test_an_account_is_filed_under_the_tenant_of_its_id_token_and_not_under_the_authority_s_path() -> None:
     shared, own = caches()
     common = {**EVENT, "token_endpoint": "https://e/common/oauth2/v2.0/token"}
-    shared.add({**common, "response": {**EVENT["response"], "id_token": id_token(sub="s", oid="ann", tid="home")}})
+    shared.add(
+        {
+            **common,
+            "response": {**EVENT["response"], "id_token": id_token(sub="s", oid="ann", tid="home", aud="app", exp=9e9)},
+        }
+    )
     assert accounts_of(own.dump()) == (Account("ann.home", "e", "", "home"),)
     assert profiles_of(own.dump(), "ann.home") == (("home", "ann", "", True),)
     shared, own = caches()
@@ -219,6 +234,13 @@ def test_a_rotated_refresh_token_replaces_the_old_one_and_is_newer() -> None:
     assert secrets(own.dump()) == {"rt-two"}
     assert secrets(merged(before, own.dump(), sign_in=False)) == {"rt-two"}
     assert secrets(merged(own.dump(), before, sign_in=False)) == {"rt-two"}
+    shared, own = caches()
+    shared.add({**EVENT, "response": {**EVENT["response"], "refresh_token": "rt-signed-in-later"}})
+    later = own.dump()
+    shared, own = caches()
+    own.load(before)
+    shared.update_rt(next(shared.search("RefreshToken")), "rt-three")
+    assert secrets(merged(later, own.dump(), sign_in=False)) == {"rt-signed-in-later"}
 
 
 def test_of_the_refresh_tokens_of_one_account_the_newest_is_dumped() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -20,7 +21,7 @@ from aiomsal.sign_in.browser import Browser
 from tests.core.support import Caller
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from anyio.abc import SocketStream, TaskGroup
 
@@ -212,3 +213,17 @@ async def nobody_listens(port: int) -> bool:
         return True
     await stream.aclose()
     return False
+
+
+# -- what must not be shown ------------------------------------------------------------------------------------------
+
+
+def everything_in(error: BaseException) -> Iterator[str]:
+    """All that is seen of an exception, and of those behind it."""
+    while True:
+        yield from (str(error), repr(error), repr(error.args), repr(vars(error)))
+        yield "".join(traceback.format_exception(error))
+        following = error.__cause__ or error.__context__
+        if following is None:
+            return
+        error = following

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import traceback
 import webbrowser
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ import anyio.lowlevel
 import pytest
 
 from aiomsal import AuthorityUnavailable, InteractionRequired, SignInError
-from aiomsal.sign_in import _callbacks, _reception, _system_browser
+from aiomsal.sign_in import _callbacks, _system_browser
 from aiomsal.sign_in._conversation import Expected
 from aiomsal.sign_in.browser import Browser
 from tests.core.support import settle
@@ -32,6 +31,7 @@ from tests.sign_in.support import (
     Response,
     Sitting,
     connect,
+    everything_in,
     exchange,
     heard,
     nobody_listens,
@@ -39,7 +39,7 @@ from tests.sign_in.support import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from aiomsal._asked import SignInFlow
     from aiomsal._client import Acquired
@@ -321,16 +321,6 @@ async def test_what_holds_the_url_is_withheld(broken: Any, which: str) -> None:
     assert caught.value.__cause__ is caught.value.__context__ is None
 
 
-def everything_in(error: BaseException) -> Iterator[str]:
-    while True:
-        yield from (str(error), repr(error), repr(error.args), repr(vars(error)))
-        yield "".join(traceback.format_exception(error))
-        following = error.__cause__ or error.__context__
-        if following is None:
-            return
-        error = following
-
-
 @pytest.mark.parametrize(
     "end", ["no browser", "timeout", "not redeemed", "forged", *[each.__name__ for each in TELLTALES]]
 )
@@ -356,7 +346,6 @@ async def test_neither_url_nor_state_nor_code_is_shown_anywhere(end: str, caplog
         shown += everything_in(sitting.error)
     shown.append(repr(Browser()))
     shown.append(repr(Expected(1, STATE)))
-    shown.append(repr(_reception.Reception(1, STATE)))
     for text in shown:
         assert STATE not in text
         assert "n0nce" not in text

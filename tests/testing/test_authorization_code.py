@@ -290,6 +290,7 @@ def test_what_is_wrong_with_a_request_goes_back_to_the_application(
         ({"redirect_uri": "http://127.0.0.1"}, 50011),
         ({"redirect_uri": "http://localhost.evil.example"}, 50011),
         ({"redirect_uri": "http://localhost@evil.example"}, 50011),
+        ({"redirect_uri": "http://me@localhost"}, 50011),
         ({"redirect_uri": "http://localhost/elsewhere"}, 50011),
         ({"redirect_uri": "http://localhost:port"}, 50011),
         ({"redirect_uri": "http://localhost/#there"}, 50011),
@@ -383,6 +384,8 @@ def test_an_error_told_to_the_page_goes_to_the_application(fake_entra: FakeEntra
     fake_entra.fault("authorize", status=503, times=1)
     with pytest.raises(ValueError, match="an error that is not about signing in"):
         fake_entra.authorize(request_uri(fake_entra, app), ANN)
+    fake_entra.fault("authorize", error=EntraError(90033), status=503, times=1)
+    assert fake_entra.handle("GET", request_uri(fake_entra, app)).status == 503
     fake_entra.fault("authorize", reset=True, times=1)
     with pytest.raises(ConnectionResetError):
         fake_entra.authorize(request_uri(fake_entra, app), ANN)

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aiomsal.testing import EntraError
+
 from .helpers import claims_of, poll, public, signed_in
 
 if TYPE_CHECKING:
@@ -91,6 +93,14 @@ def test_a_user_code_that_nobody_holds_is_an_error(fake_entra: FakeEntra) -> Non
         fake_entra.approve_device_code("BCDFGHJKL", USER)
     with pytest.raises(ValueError, match="no device code is waiting"):
         fake_entra.deny_device_code("BCDFGHJKL")
+
+
+def test_an_approval_is_consent_to_what_was_asked_for(fake_entra: FakeEntra, client: Any) -> None:
+    fake_entra.require_interaction(USER, error=EntraError(65001))
+    signed_in(fake_entra, client, ["User.Read"])
+    (account,) = client.get_accounts()
+    refreshed = client.acquire_token_silent_with_error(["User.Read"], account, force_refresh=True)
+    assert "access_token" in refreshed
 
 
 def test_under_common_the_users_home_issues(fake_entra: FakeEntra) -> None:

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aiomsal.testing import EntraError
+from aiomsal.testing import AuthorizationAnswer, EntraError
+from aiomsal.testing._entra.http import HttpRequest
+from aiomsal.testing._entra.state import Call
+from aiomsal.testing._entra.visits import OVER, decide
 
 from .helpers import claims_of, public, signed_in
 from .window import Window
@@ -104,6 +107,8 @@ def test_who_mistypes_is_told_and_may_try_again(sign_ins: SignIns, username: str
 def test_a_disabled_user_gets_no_further(sign_ins: SignIns) -> None:
     window = sign_ins.open()
     sign_ins.entra.disable_user(ANN)
+    enter(window, ANN, "wrong")
+    assert window.page.ids["message"].startswith("AADSTS50126: "), "who does not know it learns nothing"
     enter(window)
     assert window.page.ids["message"].startswith("AADSTS50057: ")
     assert sign_ins.finish(enter(window, BEN)) == BEN
@@ -135,8 +140,33 @@ def test_a_sign_in_ends_once(sign_ins: SignIns) -> None:
     assert sign_ins.finish(window) == ANN
 
 
+def test_of_two_who_decide_at_the_same_instant_one_is_late(sign_ins: SignIns) -> None:
+    """Both clicks have found the visit under way."""
+    state = sign_ins.entra._state
+    visit = state.visits.find(enter(sign_ins.open(prompt="consent")).page.forms[0].fields["visit"])
+    assert visit is not None
+    call = Call(HttpRequest.to("POST", sign_ins.flow["auth_uri"], {}, b""), "common", {}, 0)
+    first, second = (decide(state, call, visit, yes=yes) for yes in (False, True))
+    assert isinstance(first, AuthorizationAnswer)
+    assert second is OVER
+
+
+def test_what_the_application_sent_comes_back_as_it_was(sign_ins: SignIns) -> None:
+    state = "\"><b id='x'>&amp;&"
+    window = enter(sign_ins.open(state=state))
+    assert window.params["state"] == state
+    assert "x" not in window.page.ids
+    assert sign_ins.finish(window) == ANN
+
+
+@pytest.mark.filterwarnings("ignore:response_mode")
 def test_pages_are_not_kept_by_the_browser(sign_ins: SignIns) -> None:
-    for uri in (sign_ins.uri(), sign_ins.uri(prompt="none"), f"{sign_ins.entra.authority()}/oauth2/v2.0/authorize"):
+    for uri in (
+        sign_ins.uri(),
+        sign_ins.uri(prompt="none"),
+        sign_ins.uri(prompt="none", response_mode="query"),
+        f"{sign_ins.entra.authority()}/oauth2/v2.0/authorize",
+    ):
         headers = dict(sign_ins.entra.handle("GET", uri).headers)
         assert headers["Cache-Control"] == "no-store"
 

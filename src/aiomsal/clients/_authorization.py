@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
@@ -83,8 +82,7 @@ class AuthorizationSteps:
         await self._desk.prepare(request.authority, Attempt(0, None, anyio.current_time() + PATIENCE))
 
         def ask(application: Application, exchange: Exchange) -> Acquired:
-            result = None
-            with suppress(RuntimeError):  # an ID token that does not fit, which it quotes
+            try:
                 result = application.acquire_token_by_auth_code_flow(
                     {
                         "state": flow["state"],
@@ -98,6 +96,10 @@ class AuthorizationSteps:
                     {"state": flow["state"], "code": code},
                     scopes=[*request.scopes],
                 )
+            except (RuntimeError, KeyError):
+                if not _id_token_of(exchange):
+                    raise
+                result = None  # it does not fit; MSAL quotes it
             exchange.answered = self._desk.now()
             if result is not None and "error" in result:
                 raise sign_in_error(error_of(result, exchange, request))
@@ -114,8 +116,7 @@ def _check_id_token(exchange: Exchange, asked: SignInRequest, nonce: str) -> Non
 
     MSAL checks some of that, and not in each version.
     """
-    body: Mapping[str, Any] = exchange.reply.body if exchange.reply is not None else {}
-    claims = decode_claims(str(body.get("id_token", "")))
+    claims = _id_token_of(exchange)
     if claims:
         named: object = claims.get("aud")
         audiences = cast("list[object]", named) if isinstance(named, list) else [named]
@@ -128,6 +129,11 @@ def _check_id_token(exchange: Exchange, asked: SignInRequest, nonce: str) -> Non
         if not isinstance(proved_at, int | float) or exchange.answered - SKEW > proved_at + asked.max_age:
             when = "longer ago than max_age" if isinstance(proved_at, int | float) else "at a time that is not told"
             raise _unfit(f"the person proved who they are {when}: sign in again", "too_old", exchange)
+
+
+def _id_token_of(exchange: Exchange) -> dict[str, Any]:
+    body: Mapping[str, Any] = exchange.reply.body if exchange.reply is not None else {}
+    return decode_claims(str(body.get("id_token", "")))
 
 
 def _unfit(description: str, code: str, exchange: Exchange) -> SignInError:

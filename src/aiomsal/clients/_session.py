@@ -38,8 +38,8 @@ IDENTITY: Final[dict[str, tuple[str, ...]]] = {
     APP_METADATA: ("environment", "client_id"),
 }
 _VERSION: Final = 1
-STAMP: Final = "refreshed_at"
-"""Our own field of a refresh token: epoch seconds and parts of them, where MSAL's last_modification_time is whole."""
+SIGNED_IN, REFRESHED = "signed_in_at", "refreshed_at"
+"""Our own fields of a refresh token: epoch seconds and parts of them, where MSAL's last_modification_time is whole."""
 
 
 def accounts_of(session: bytes) -> tuple[Account, ...]:
@@ -133,13 +133,21 @@ def _text(fields: dict[str, Any], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _age(entries: Entries, home: str) -> float:
-    """When the newest refresh token of an account was written."""
-    return max((stamp(e) for e in entries[REFRESH_TOKEN] if e.get("home_account_id") == home), default=0.0)
+def _age(entries: Entries, home: str) -> tuple[float, float]:
+    """The age of an account's newest refresh token."""
+    return max((age(e) for e in entries[REFRESH_TOKEN] if e.get("home_account_id") == home), default=(0.0, 0.0))
 
 
-def stamp(entry: Entry) -> float:
+def age(entry: Entry) -> tuple[float, float]:
+    """Of which sign-in a refresh token comes, and which of its successors it is; the greater the newer.
+
+    The sign-in counts first: an older one may lack what the person was asked for in the newer.
+    """
+    return _seconds(entry.get(SIGNED_IN)), _seconds(entry.get(REFRESHED) or entry.get("last_modification_time"))
+
+
+def _seconds(value: Any) -> float:
     try:
-        return float(entry.get(STAMP) or entry.get("last_modification_time") or 0)
+        return float(value or 0)
     except (TypeError, ValueError):
         return 0.0

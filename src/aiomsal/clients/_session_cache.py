@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiomsal._token import decode_claims
 
 from ._exchange import current
-from ._session import ACCESS_TOKEN, IDENTITY, REFRESH_TOKEN, STAMP, Entries, Entry, dump, read, stamp
+from ._session import ACCESS_TOKEN, IDENTITY, REFRESH_TOKEN, REFRESHED, SIGNED_IN, Entries, Entry, age, dump, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +52,9 @@ def session_cache_class() -> type[SessionCache]:
             if credential_type == ACCESS_TOKEN:  # none is kept, so MSAL goes to the authority each time
                 return
             if credential_type == REFRESH_TOKEN and new_key_value_pairs:
-                new_key_value_pairs = {**new_key_value_pairs, STAMP: repr(time.time())}
+                now = repr(time.time())  # one that a refresh brings is of the same sign-in as the one it replaces
+                own = {SIGNED_IN: old_entry.get(SIGNED_IN, now), REFRESHED: now}
+                new_key_value_pairs = {**new_key_value_pairs, **own}
             super().modify(credential_type, old_entry, new_key_value_pairs)
 
         def entry(self, credential_type: str, key: str, default: Any) -> Any:
@@ -65,7 +67,7 @@ def session_cache_class() -> type[SessionCache]:
 
         def dump(self) -> bytes:
             entries: Entries = {kind: list(super(OneSession, self).search(kind)) for kind in IDENTITY}
-            entries[REFRESH_TOKEN].sort(key=stamp)  # the newest of an account comes last, and stays
+            entries[REFRESH_TOKEN].sort(key=age)  # the newest of an account comes last, and stays
             return dump(entries)
 
     return OneSession

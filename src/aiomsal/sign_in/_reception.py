@@ -1,13 +1,17 @@
-"""The loopback listener: hears whoever connects, until the browser has brought the answer."""
+"""The loopback listener: hears whoever connects, until the browser has brought the answer.
+
+On plain sockets that never block, and of anyio only the wait for something to read: whatever is closed is closed at
+once, cancelled or not, and asyncio, uvloop and trio do the same. All that is sent fits in the system's buffer.
+"""
 
 from __future__ import annotations
 
+import socket
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
 import anyio
-import anyio.lowlevel
-from anyio.abc import SocketAttribute, SocketListener
 
 from aiomsal._errors import SignInError
 
@@ -17,65 +21,64 @@ from ._pages import refused
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from anyio.abc import SocketStream
-
     from ._pages import Page
 
+LOOPBACK: Final = "127.0.0.1"
 MOST_CONNECTIONS: Final = 32
 CONNECTION_TAKES: Final = 30.0
 """Seconds for a request from connecting on. It is long because browsers connect before they have something to send."""
-REPLY_TAKES: Final = 0.02
-"""Seconds that a browser may hold up the token by not reading its page. (The system takes a small page at once.)"""
+_READ_SIZE: Final = 16 * 1024
 _PAUSE: Final = 0.02
-"""Seconds to wait when a connection cannot be accepted, mostly because this process has too many files open."""
-_GONE: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError, RuntimeError)
-"""What a connection raises that the other side has ended or reset; RuntimeError is uvloop's."""
+"""Seconds to wait when a connection cannot be accepted: this process has too many files open, or the system has."""
 
 
-async def listen(port: int) -> SocketListener:
+def listen(port: int) -> socket.socket:
     """Listen on 127.0.0.1, on whichever port is free for port 0.
 
     Raises:
         SignInError: that cannot be.
     """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
-        listeners = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=port)
+        if sys.platform == "win32":  # where others could have the port too otherwise, and a part of its connections
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:  # where the last sign-in's connections would keep it for a minute otherwise
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((LOOPBACK, port))
+        listener.listen()
+        listener.settimeout(0)
     except OSError as error:
-        why = error.strerror or type(error).__name__
+        listener.close()
         if not port:
-            raise SignInError(f"no port of 127.0.0.1 can be listened on: {why}", code="no_port") from error
+            raise SignInError(f"{LOOPBACK} has no port to listen on: {error.strerror}", code="no_port") from error
         raise SignInError(
-            f"port {port} of 127.0.0.1 cannot be listened on: {why}; end the program that has it, or leave out port= "
-            "to take any that is free",
+            f"port {port} of {LOOPBACK} cannot be listened on: {error.strerror}; end the program that has it, or leave "
+            "out port= to take any that is free",
             code="no_port",
         ) from error
-    (listener,) = listeners.listeners
-    assert isinstance(listener, SocketListener)
     return listener
 
 
-def port_of(listener: SocketListener) -> int:
+def port_of(listener: socket.socket) -> int:
     """The port it listens on."""
-    port: int = listener.extra(SocketAttribute.local_port)  # noqa: S610 -- not Django's
+    port: int = listener.getsockname()[1]
     return port
 
 
 class Answer:
-    """What the browser brought; it waits for its page. On the event loop that it was received on."""
+    """What the browser brought; it waits for its page."""
 
-    def __init__(self, params: Mapping[str, str], conversation: Conversation, stream: SocketStream) -> None:
+    def __init__(self, params: Mapping[str, str], conversation: Conversation, connection: socket.socket) -> None:
         self.params = params
         self._conversation = conversation
-        self.stream = stream
+        self.connection = connection
 
     def __repr__(self) -> str:
         return "<Answer>"  # it holds the code
 
-    async def reply(self, page: Page) -> None:
-        """Send the browser its page, within `REPLY_TAKES` and also if this task is being cancelled."""
-        with anyio.move_on_after(REPLY_TAKES, shield=True), suppress(*_GONE):
-            await self.stream.send(self._conversation.reply(page))
-            await anyio.lowlevel.checkpoint()  # uvloop writes in its next turn, and closing would be faster
+    def reply(self, page: Page) -> None:
+        """Send the browser its page, if it is still there."""
+        _say(self.connection, self._conversation.reply(page))
 
 
 class Reception:
@@ -86,19 +89,20 @@ class Reception:
     the reason why none will come.
     """
 
-    def __init__(self, port: int, state: str) -> None:
-        self._expected = Expected(port, state)
+    def __init__(self, listener: socket.socket, state: str) -> None:
+        self._listener = listener
+        self._expected = Expected(port_of(listener), state)
         self._connections: dict[anyio.CancelScope, None] = {}  # the one that has been silent for longest is first
         self._answer: Answer | None = None
         self._failure: Exception | None = None
         self._decided = anyio.Event()
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._answer is not None:
-            await anyio.aclose_forcefully(self._answer.stream)
+            self._answer.connection.close()
 
     async def answer(self, timeout: float) -> Answer | None:
         """The answer, when it is there; None when there is none after so many seconds.
@@ -117,18 +121,21 @@ class Reception:
         self._failure = failure
         self._decided.set()
 
-    async def serve(self, listener: SocketListener) -> None:
+    async def serve(self) -> None:
         """Hear all who connect, until cancelled."""
         async with anyio.create_task_group() as tasks:
             while True:
+                await anyio.wait_readable(self._listener)
                 try:
-                    stream = await listener.accept()
-                except (OSError, anyio.BrokenResourceError):
+                    connection, _ = self._listener.accept()
+                except BlockingIOError:  # whoever it was has left again
+                    continue
+                except OSError:
                     await anyio.sleep(_PAUSE)
                     continue
-                tasks.start_soon(self._attend, stream)
+                tasks.start_soon(self._attend, connection)
 
-    async def _attend(self, stream: SocketStream) -> None:
+    async def _attend(self, connection: socket.socket) -> None:
         if len(self._connections) >= MOST_CONNECTIONS:
             longest_silent = next(iter(self._connections))
             del self._connections[longest_silent]
@@ -136,47 +143,55 @@ class Reception:
         with anyio.CancelScope(deadline=anyio.current_time() + CONNECTION_TAKES) as scope:
             self._heard(scope)
             try:
-                with suppress(*_GONE):
-                    await self._hear(stream, scope)
+                with suppress(OSError):  # a reset, mostly
+                    connection.settimeout(0)
+                    await self._hear(connection, scope)
             finally:
                 self._connections.pop(scope, None)
-                if self._answer is None or self._answer.stream is not stream:
-                    await anyio.aclose_forcefully(stream)
+                if self._answer is None or self._answer.connection is not connection:
+                    connection.close()
 
     def _heard(self, scope: anyio.CancelScope) -> None:
         self._connections.pop(scope, None)
         self._connections[scope] = None
 
-    async def _hear(self, stream: SocketStream, scope: anyio.CancelScope) -> None:
+    async def _hear(self, connection: socket.socket, scope: anyio.CancelScope) -> None:
         conversation = Conversation(self._expected)
-        response = None
-        while response is None:
-            response = conversation.receive(await _received(stream))
+        outcome = None
+        while outcome is None:
+            outcome = conversation.receive(await _received(connection))
             self._heard(scope)
-        if isinstance(response, bytes):
-            await _part(stream, response)
+        if isinstance(outcome, bytes):
+            await _part(connection, outcome)
         elif self._answer is not None:
-            await _part(stream, conversation.reply(refused(409, "This sign-in has been answered already.")))
+            await _part(connection, conversation.reply(refused(409, "This sign-in has been answered already.")))
         else:
-            self._answer = Answer(response, conversation, stream)
+            self._answer = Answer(outcome, conversation, connection)
             self._decided.set()
 
 
-async def _received(stream: SocketStream) -> bytes:
-    try:
-        return await stream.receive()
-    except anyio.EndOfStream:
-        return b""
+async def _received(connection: socket.socket) -> bytes:
+    """What has come; nothing at the end."""
+    while True:
+        await anyio.wait_readable(connection)
+        with suppress(BlockingIOError):
+            return connection.recv(_READ_SIZE)
 
 
-async def _part(stream: SocketStream, response: bytes) -> None:
+def _say(connection: socket.socket, response: bytes) -> None:
+    """Have the system send it. It fits in its buffer, else the other side does not read, and gets nothing."""
+    with suppress(OSError):
+        connection.send(response)
+
+
+async def _part(connection: socket.socket, response: bytes) -> None:
     """Say the last word, then listen until the client has ended too.
 
     Closed with something unread, a connection is reset, which may take what we said from the client.
     """
     if response:
-        await stream.send(response)
-        await stream.send_eof()
+        _say(connection, response)
+        connection.shutdown(socket.SHUT_WR)
         unread = 0
-        while unread < MOST_BYTES:
-            unread += len(await stream.receive())
+        while unread < MOST_BYTES and (data := await _received(connection)):
+            unread += len(data)

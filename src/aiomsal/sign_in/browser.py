@@ -65,17 +65,17 @@ class Browser:
         The browser shows how it went before this returns. The port is free when it has ended.
         """
         outcome: Acquired | Exception | None = None
-        async with await listen(self._port) as listener:
-            port = port_of(listener)
-            flow = await steps.start_authorization(asked, f"http://localhost:{port}")
-            async with Reception(port, flow.state) as reception, anyio.create_task_group() as tasks:
-                tasks.start_soon(reception.serve, listener)
-                tasks.start_soon(self._send, flow, reception)
-                try:
-                    outcome = await _redeemed(steps, flow, await self._answer(reception))
-                except Exception as error:  # noqa: BLE001 -- raised below: the task group would wrap it
-                    outcome = error
-                tasks.cancel_scope.cancel()
+        with listen(self._port) as listener:
+            flow = await steps.start_authorization(asked, f"http://localhost:{port_of(listener)}")
+            with Reception(listener, flow.state) as reception:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(reception.serve)
+                    tasks.start_soon(self._send, flow, reception)
+                    try:
+                        outcome = await _redeemed(steps, flow, await self._answer(reception))
+                    except Exception as error:  # noqa: BLE001 -- raised below: the task group would wrap it
+                        outcome = error
+                    tasks.cancel_scope.cancel()
         if isinstance(outcome, Exception):
             try:
                 raise outcome
@@ -122,7 +122,7 @@ async def _redeemed(steps: SignInSteps, flow: SignInFlow, answer: Answer) -> Acq
         page = failed(error)
         raise
     finally:
-        await answer.reply(page)
+        answer.reply(page)
     return acquired
 
 

@@ -50,10 +50,9 @@ class ScriptedBrowser:
         """Open a window and say that it is open, as `webbrowser.open` does."""
         with self._changed:
             self._urls.append(url)
-            window = len(self._urls) - 1
             self._changed.notify_all()
         if self._user is not None:
-            self.sign_in(self._user, window=window)
+            self._enter(url, self._user)
         return True
 
     def __repr__(self) -> str:
@@ -84,13 +83,12 @@ class ScriptedBrowser:
 
     def sign_in(self, user: User | str, *, window: int = -1) -> None:
         """Sign in, in the latest window or in that with this index, and return at once."""
-        url = self._url(window)
-        self._use(url, lambda: self._entra.authorize(url, user))
+        self._enter(self._url(window), user)
 
     def decline(self, *, window: int = -1) -> None:
         """Cancel the sign-in, in the latest window or in that with this index, and return at once."""
         url = self._url(window)
-        self._use(url, lambda: self._entra.authorize(url, decline=True))
+        self._use(lambda: self._entra.authorize(url, decline=True))
 
     def wait_for(self, *, windows: int = 0, pages: int = 0, timeout: float = 10.0) -> None:
         """Block until so many windows were opened and so many came to an end, at a page or with an error.
@@ -117,12 +115,15 @@ class ScriptedBrowser:
                 message = f"there is no window {window}: {len(self._urls)} were opened; wait_for(windows=1) waits"
                 raise ValueError(message) from None
 
-    def _use(self, url: str, decide: Callable[[], AuthorizationAnswer]) -> None:
-        threading.Thread(target=self._bring, args=(url, decide), name="ScriptedBrowser", daemon=True).start()
+    def _enter(self, url: str, user: User | str) -> None:
+        self._use(lambda: self._entra.authorize(url, user))
 
-    def _bring(self, url: str, decide: Callable[[], AuthorizationAnswer]) -> None:
+    def _use(self, decide: Callable[[], AuthorizationAnswer]) -> None:
+        threading.Thread(target=self._bring, args=(decide,), name="ScriptedBrowser", daemon=True).start()
+
+    def _bring(self, decide: Callable[[], AuthorizationAnswer]) -> None:
         try:
-            page = _visit(decide(), origin=url)
+            page = _visit(decide())
         except Exception as error:  # noqa: BLE001  a thread of a test's: the test looks
             with self._changed:
                 self._errors.append(error)
@@ -133,11 +134,11 @@ class ScriptedBrowser:
                 self._changed.notify_all()
 
 
-def _visit(answer: AuthorizationAnswer, origin: str) -> tuple[int, str]:
+def _visit(answer: AuthorizationAnswer) -> tuple[int, str]:
     """Bring an answer to the application, follow it where it sends us, and return the page that it shows."""
     if answer.method == "POST":
-        parts = urlsplit(origin)
-        headers = {"Content-Type": _FORM, "Origin": f"{parts.scheme}://{parts.netloc}"}
+        # Browsers do not tell a server over http which page over https a form came from.
+        headers = {"Content-Type": _FORM, "Origin": "null", "Sec-Fetch-Site": "cross-site"}
         status, page, location = _request("POST", answer.url, urlencode(answer.params), headers)
     else:
         status, page, location = _request("GET", answer.url, None, {})

@@ -276,10 +276,14 @@ class ScriptedUserClient(ScriptedClient):
             raise SignInError("another flow's answer", code="state_mismatch")
         if "error" in params:
             raise SignInError("declined", code=params["error"])
-        request, *wishes = flow["asked"]
-        fields: list[Any] = [tuple(each) if type(each) is list else each for each in request]  # JSON knows no tuples
-        hint, domain, prompt, extra, max_age = wishes
-        return SignInRequest(TokenRequest(*fields), hint, domain, prompt, tuple(extra), max_age)
+        request, hint, domain, prompt, extra, max_age = flow["asked"]
+        back = TokenRequest(*request)  # JSON knows no tuples
+        back = back._replace(
+            scopes=tuple(back.scopes),
+            capabilities=tuple(back.capabilities),
+            extra=tuple((name, value) for name, value in back.extra),
+        )
+        return SignInRequest(back, hint, domain, prompt, tuple(extra), max_age)
 
     async def complete_sign_in(self, flow: Mapping[str, Any], params: Mapping[str, str], /) -> Acquired:
         """Parks in `sign_ins`."""

@@ -89,7 +89,7 @@ def _password(state: State, call: Call) -> JsonObject:
     password = call.required("password")
     if user is None:
         raise RefusedError(50034)
-    if not user.password or not hmac.compare_digest(password.encode(), user.password.encode()):
+    if not hmac.compare_digest(password.encode(), user.password.encode()):
         raise RefusedError(50126)
     sign_in = SignIn(user, 0, call.now)
     state.interactions.check(sign_in, scopes, requested_claims(call))

@@ -38,7 +38,6 @@ class Person:
                 continue
             step = enter(state, call, visit, self._user.username, self._user.password)
             if isinstance(step, AskSignIn):
-                state.visits.close(visit)
                 break
         self._end = step
         return page(step)

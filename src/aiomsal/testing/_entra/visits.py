@@ -102,10 +102,10 @@ def enter(state: State, call: Call, visit: Visit, username: str, password: str) 
     user = state.directory.find_user(username)
     try:
         if user is None:
-            raise RefusedError(50034)
-        state.directory.check_enabled(user)
+            raise RefusedError(50034, f"The user account '{username}' does not exist in the directory.")
         if user.password and not secrets.compare_digest(password.encode(), user.password.encode()):
             raise RefusedError(50126)
+        state.directory.check_enabled(user)
     except RefusedError as refused:
         return AskSignIn(visit.key, username, message=str(refused))
     sign_in = SignIn(user, state.next_in_order(), call.now, visit.purpose.claims)
