@@ -41,7 +41,7 @@ ARROWS: dict[str, set[str]] = {
     "stores": {"_turns"},
     # policy: what is kept, how a token is got, who is asked
     "_shelf": {"_errors", "_records", "_token", "stores"},
-    "_sessions": {"_asked", "_client", "_errors", "_flight", "_records", "_shelf", "_token"},
+    "_sessions": {"_asked", "_client", "_errors", "_records", "_shelf", "_token"},
     "_acquisition": {"_client", "_errors", "_flight", "_records", "_sessions", "_shelf", "_spawn", "_token"},
     "_people": {"_asked", "_client", "_errors", "_records", "_sessions", "_shelf", "_spawn", "_token", "_turns"},
     "_manager": {

@@ -5,13 +5,18 @@ No exception of this library contains a token, assertion, code, secret or passwo
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ._token import Account
+
+
+E = TypeVar("E", bound=BaseException)
 
 
 class TokenError(Exception):
@@ -132,4 +137,34 @@ class StoreError(TokenError):
 
 
 class FlightAborted(TokenError):
-    """The manager was closed, or everybody who waited for a sign-in left."""
+    """The manager was closed, everybody who waited for a sign-in left, or what was asked was cancelled by others."""
+
+
+def copy_of(error: E) -> E:
+    """A copy to raise: one object raised to many would grow their tracebacks into one another.
+
+    An error of ours says all there is to say; of any other the traceback shows where it came from.
+    """
+    twin = None
+    with contextlib.suppress(Exception):  # a frozen one, for example: nobody may be left waiting for it
+        twin = _twin(error)
+    if twin is None:
+        return error.with_traceback(None)  # it cannot be copied: shared, and begun anew by each
+    return twin.with_traceback(None if isinstance(error, TokenError) else error.__traceback__)
+
+
+def _twin(error: E) -> E | None:
+    kind = type(error)
+    try:
+        twin = copy.copy(error)
+    except Exception:  # noqa: BLE001 -- a constructor that wants other arguments: go round it
+        twin = kind.__new__(kind, *error.args)
+        twin.__dict__.update(error.__dict__)
+    if type(twin) is not kind or twin is error:
+        return None
+    twin.args = error.args  # a constructor may have put words around them, and now around these again
+    twin.__cause__ = error.__cause__
+    twin.__suppress_context__ = error.__suppress_context__
+    if notes := getattr(error, "__notes__", None):
+        twin.__notes__ = list(notes)
+    return twin

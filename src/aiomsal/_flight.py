@@ -7,7 +7,6 @@ passenger, who may leave at any time without changing anything for the flight or
 from __future__ import annotations
 
 import contextlib
-import copy
 import os
 import threading
 from functools import partial
@@ -15,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, TypeVarTuple, ca
 
 import anyio
 
-from ._errors import AuthorityUnavailable, FlightAborted, TokenError
-from ._spawn import here, is_cancellation
+from ._errors import AuthorityUnavailable, FlightAborted, copy_of
+from ._spawn import being_cancelled, here, is_cancellation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
-E = TypeVar("E", bound=BaseException)
 
 LOOK_ABROAD: Final = 1.0
 """Seconds after which a passenger on another loop looks whether the flying loop still runs: nobody else can tell it."""
@@ -36,6 +34,7 @@ ROUNDS: Final = 5
 
 SWEEP: Final = 1_024
 """Passengers beyond which the seats of those who left are cleared away, now and then."""
+_GAVE_UP: Final = "what was asked gave up by itself: a task that it awaited was cancelled"
 
 
 class NothingCame(Exception):
@@ -265,7 +264,11 @@ class Flights(Generic[T]):
             except GeneratorExit:  # the loop is gone, and perhaps the lock is held by the code that was interrupted
                 raise
             except BaseException as error:
-                stopped = is_cancellation(error) or isinstance(error, (KeyboardInterrupt, SystemExit))
+                cancelled = is_cancellation(error)
+                if cancelled and not being_cancelled():  # to launch anew would only have it happen again
+                    self._land(flight, error=FlightAborted(_GAVE_UP, code="cancelled"))
+                    return
+                stopped = cancelled or isinstance(error, (KeyboardInterrupt, SystemExit))
                 self._land(flight, error=None if stopped else error)
                 if stopped:  # any other, such as a test's verdict, is for the passengers: on trio it would end the run
                     raise
@@ -302,7 +305,7 @@ class Flights(Generic[T]):
         for home, seats in by_home.items():
             home.call_soon(_disembark, seats, flight)
 
-    def _abort(self, flight: Flight[T], error: TokenError | None) -> None:
+    def _abort(self, flight: Flight[T], error: FlightAborted | AuthorityUnavailable | None) -> None:
         self._land(flight, error=error)
         self._recall(flight)
 
@@ -350,33 +353,3 @@ def _disembark(seats: list[Seat], flight: Flight[Any]) -> None:
         else:
             seat.set_exception(NothingCame() if flight.error is None else copy_of(flight.error))
             seat.exception()  # or asyncio would complain of a task that is cancelled in this very moment
-
-
-def copy_of(error: E) -> E:
-    """A copy to raise: one object raised to many would grow their tracebacks into one another.
-
-    An error of ours says all there is to say; of any other the traceback shows where it came from.
-    """
-    twin = None
-    with contextlib.suppress(Exception):  # a frozen one, for example: nobody may be left waiting for it
-        twin = _twin(error)
-    if twin is None:
-        return error.with_traceback(None)  # it cannot be copied: shared, and begun anew by each
-    return twin.with_traceback(None if isinstance(error, TokenError) else error.__traceback__)
-
-
-def _twin(error: E) -> E | None:
-    kind = type(error)
-    try:
-        twin = copy.copy(error)
-    except Exception:  # noqa: BLE001 -- a constructor that wants other arguments: go round it
-        twin = kind.__new__(kind, *error.args)
-        twin.__dict__.update(error.__dict__)
-    if type(twin) is not kind or twin is error:
-        return None
-    twin.args = error.args  # a constructor may have put words around them, and now around these again
-    twin.__cause__ = error.__cause__
-    twin.__suppress_context__ = error.__suppress_context__
-    if notes := getattr(error, "__notes__", None):
-        twin.__notes__ = list(notes)
-    return twin

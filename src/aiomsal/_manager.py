@@ -279,12 +279,14 @@ class TokenManager:
 
         Nothing that was passed to the constructor is closed.
         """
-        await self._flights.close(self._acquire_timeout)
-        with self._flights.guard():
-            self._closed = True  # what a worker thread still brings is saved, and not held
-            for held in self._hot:
-                self._hot.drop(held)
-            self._hot.tidy()
+        try:
+            await self._flights.close(self._acquire_timeout)
+        finally:  # also for whoever has no time to wait
+            with self._flights.guard():
+                self._closed = True  # what a worker thread still brings is saved, and not held
+                for held in self._hot:
+                    self._hot.drop(held)
+                self._hot.tidy()
 
     async def __aenter__(self) -> Self:
         return self
@@ -388,13 +390,14 @@ class TokenManager:
         self, people: People, request: TokenRequest, rejected: Token | None, account: object
     ) -> Token:
         """As above; and if only a person can help, go along with the sign-in."""
+        request = request._replace(generation=0)  # one that was found by an alias is bound: equal calls ask once
         generation = people.generation(request)
         try:
             return await self._silent(request, rejected)
         except InteractionRequired as error:
             if not a_sign_in_helps(error):
                 raise
-            wanted = request._replace(claims=merged_claims(request.claims, error.claims), login_hint="")
+            wanted = request._replace(claims=merged_claims(request.claims, error.claims))
         hint = request.login_hint or (account.username if isinstance(account, Account) else "")
         asked = SignInRequest(wanted, login_hint=hint)
         ask = partial(people.ask, asked, instead_of=request, rejected=rejected, generation=generation)
@@ -515,6 +518,8 @@ def _home_account_id(account: Account | str, method: str) -> str:
     home_account_id = account.home_account_id if isinstance(account, Account) else account
     if not home_account_id or not isinstance(home_account_id, str):  # pyright: ignore[reportUnnecessaryIsInstance] -- users
         raise TypeError(f"{method} takes an Account or its home account id, not {account!r}")
+    if account is home_account_id and "@" in home_account_id:
+        raise ValueError(f"{method} takes an Account or its home account id, not a user name: find it in accounts()")
     return home_account_id
 
 

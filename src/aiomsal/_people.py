@@ -6,9 +6,10 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ._errors import AccountRequired, InteractionRequired, SignInError, StoreError
+from ._errors import AccountRequired, InteractionRequired, SignInError, StoreError, copy_of
 from ._records import flow_record_key, token_record_key
 from ._spawn import insist
+from ._token import same_username
 from ._turns import Turns
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ class People:
     """The people of a manager's client. Any thread, any event loop.
 
     Invariant: a set of accounts that has changed in the store is changed for the manager too, with nothing that can
-    be cancelled between. The mutable state of this object is whose turn it is to be asked, and two counters.
+    be cancelled between. The mutable state of this object is whose turn it is to be asked, who refused last, and two
+    counters.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class People:
         self._unbind = unbind
         self._publish = publish
         self._asking = Turns()
+        self._refused: dict[tuple[str, str], SignInError] = {}
         self.acquired = 0
         self.failed = 0
 
@@ -85,7 +88,12 @@ class People:
         generation: int = -1,
     ) -> Token:
         """Ask a person, when it is our turn. If somebody signed in while we waited, a refresh token may do."""
+        person = asked.request.account, asked.login_hint
+        seen = self._refused.get(person)
         async with self._asking.take("a person"):
+            refusal = self._refused.get(person)
+            if instead_of is not None and refusal is not None and refusal is not seen:
+                raise copy_of(refusal)  # who has just said no is not to be asked by everybody in the queue
             if instead_of is not None and generation != self.generation(instead_of):
                 try:
                     return await self._silent(instead_of, rejected)
@@ -94,7 +102,12 @@ class People:
                         raise
             if not asked.login_hint and asked.request.account:
                 asked = asked._replace(login_hint=await self._username(asked.request.account))
-            return await self._signed_in(asked.request, instead_of or asked.request, self._client.sign_in(asked))
+            try:
+                return await self._signed_in(asked.request, instead_of or asked.request, self._client.sign_in(asked))
+            except SignInError as error:
+                if instead_of is not None:
+                    self._refused = {person: error.with_traceback(None)}
+                raise
 
     async def complete(self, flow: Mapping[str, Any], params: Mapping[str, str]) -> Token:
         """Take the answer to a web sign-in: the first that comes, and no other."""
@@ -128,10 +141,12 @@ class People:
             generation = await self._sessions.confirm(key, home, before)
         # A call that names no account means the one there is; and where there are several, or sessions of their own,
         # none: the token is held for its account only.
-        alone = self._client.session_of(None) is not None and len(self._client.accounts(session.data)) == 1
+        shared = self._client.session_of(None) is not None
+        alone = shared and session is not None and len(self._client.accounts(session.data)) == 1
         bound = {"generation": entered} if alone else {"account": home, "login_hint": ""}
-        requests = [each._replace(**bound) if each.unbound else each for each in dict.fromkeys((request, instead_of))]
-        if self._shelf.keeps_tokens:
+        asked = dict.fromkeys((request._replace(login_hint=""), request, instead_of))
+        requests = [*dict.fromkeys(each._replace(**bound) if each.unbound else each for each in asked)]
+        if self._shelf.keeps_tokens and session is not None:
             await self._shelf.put_token(token_record_key(requests[0], session), token)
             generation = await self._sessions.confirm(key, home, generation)
         published, *_ = [self._publish(each, token, generation) for each in requests]
@@ -167,7 +182,7 @@ def _expected(request: TokenRequest, instead_of: TokenRequest, acquired: Acquire
             "another account signed in than the one asked for: sign in again, with that account", code="wrong_account"
         )
     hint = instead_of.login_hint  # of a call for a token, which is for this user; that of a sign-in only fills the page
-    if hint and hint.casefold() != account.username.casefold():
+    if hint and not same_username(hint, account.username):
         raise SignInError(
             f"{account.username or 'somebody'} signed in, and the call was for {hint}: pass login_hint= as the account "
             "is named, or account=",

@@ -7,8 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from ._client import SignInClient
-from ._errors import Classification, InteractionRequired, StoreError
-from ._flight import copy_of
+from ._errors import Classification, InteractionRequired, StoreError, copy_of
 from ._records import Session, new_session
 
 if TYPE_CHECKING:
@@ -89,8 +88,10 @@ class Sessions:
                 return after
         raise _signed_out()
 
-    async def enter(self, key: str, update: bytes) -> Session:
-        """Add what a sign-in brought. May be repeated, if it was interrupted.
+    async def enter(self, key: str, update: bytes) -> Session | None:
+        """Add what a sign-in brought; None where it could not be read or saved, so nobody knows who else is there.
+
+        May be repeated, if it was interrupted.
 
         Another set of accounts is another session: token records of calls that named no account are orphaned with it.
         """
@@ -100,7 +101,7 @@ class Sessions:
             except StoreError:  # the person has been asked: the token is handed out, though it cannot be kept
                 if self._shelf.raising:
                     raise
-                return new_session(update)
+                return None
             merged = self._merged(before, update, sign_in=True)
             same = before is not None and self._accounts_of(before.data) == self._accounts_of(merged)
             after = Session(before.id, merged) if before is not None and same else new_session(merged)
@@ -110,7 +111,7 @@ class Sessions:
                 logger.warning(
                     "a sign-in could not be saved: what the token store has can be neither read nor replaced"
                 )
-                return after
+                return None
         raise AssertionError  # itertools.count() does not end
 
     async def leave(self, key: str, account: str) -> None:
@@ -118,7 +119,7 @@ class Sessions:
         while (before := await self.load(key)) is not None and self._has(before, account):
             rest = self._people().without(before.data, account)
             after = None if rest is None else new_session(rest)
-            if await self._shelf.swap_session(key, before, after):
+            if await self._shelf.swap_session(key, before, after, sure=True):
                 return
 
     async def confirm(self, key: str, account: str, generation: int) -> int:

@@ -65,14 +65,20 @@ class Shelf:
             await self._tried(lambda: self._store.delete(key, expected=record), otherwise=False)
         return session
 
-    async def swap_session(self, session_key: str, before: Session | None, after: Session | None) -> bool:
-        """Write a session, or delete it, if it is as it was before; true also where the store failed and may."""
+    async def swap_session(
+        self, session_key: str, before: Session | None, after: Session | None, *, sure: bool = False
+    ) -> bool:
+        """Write a session, or delete it, if it is as it was before; true also where the store failed and may.
+
+        Raises:
+            StoreError: the store failed, and the caller must be `sure`: a sign-out must not be believed.
+        """
         key = session_record_key(session_key)
         expected = None if before is None else dump_session(before)
         if after is None:
-            return await self._tried(lambda: self._store.delete(key, expected=expected), otherwise=True)
+            return await self._tried(lambda: self._store.delete(key, expected=expected), otherwise=True, sure=sure)
         record = dump_session(after)
-        return await self._tried(lambda: self._store.set(key, record, expected=expected), otherwise=True)
+        return await self._tried(lambda: self._store.set(key, record, expected=expected), otherwise=True, sure=sure)
 
     async def claim(self, key: str, expires_at: float) -> bool:
         """Take what can be taken once; true also where the store failed and may."""
@@ -99,11 +105,14 @@ class Shelf:
                 except Exception as error:  # noqa: BLE001 -- as above
                     self._failed(error, raising=undisturbed)  # the body's own error, or cancellation, goes first
 
-    async def _tried(self, operation: Callable[[], Awaitable[T]], *, otherwise: T) -> T:
+    async def _tried(self, operation: Callable[[], Awaitable[T]], *, otherwise: T, sure: bool = False) -> T:
         try:
             return await operation()
-        except Exception as error:  # noqa: BLE001 -- whatever a store's library raises
+        except Exception as error:
             self._failed(error)
+            if sure:
+                words = "the token store failed, and still has what was to be removed: try again when it is back"
+                raise StoreError(f"{words} ({type(error).__name__})", code="store") from error
             return otherwise
 
     def _read(self, load: Callable[[bytes], T], record: bytes) -> T | None:

@@ -140,6 +140,14 @@ def is_cancellation(error: BaseException) -> bool:
     return isinstance(error, (asyncio.CancelledError, anyio.get_cancelled_exc_class()))
 
 
+def being_cancelled() -> bool:
+    """Whether somebody cancels this task; if not, a `CancelledError` here is that of something it awaited."""
+    if "trio" in sys.modules and _in_trio():
+        return True
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
 async def insist(operation: Callable[[], Awaitable[T]]) -> T:
     """Await an operation to its end although the task is cancelled meanwhile, and return its result.
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import base64
 import json
+import string
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypedDict, cast, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +30,17 @@ class Account(NamedTuple):
     """What the user calls themselves (`preferred_username`): to show, not to authorise by; it may change hands."""
     tenant_id: str = ""
     """The tenant in which this account was used; a guest's differs from the home tenant."""
+
+
+_LOWER: Final = {ord(upper): upper.lower() for upper in string.ascii_uppercase}
+
+
+def same_username(one: str, other: str) -> bool:
+    """Whether two user names mean the same user: the case of ASCII letters does not count, and nothing else is equal.
+
+    `casefold` would take a sharp s for two others, and a ligature for its letters: other people's names.
+    """
+    return one.translate(_LOWER) == other.translate(_LOWER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +173,7 @@ def canonical_scopes(scopes: tuple[object, ...]) -> tuple[str, ...]:
                 f"a scope is a string, not {type(scope).__name__}: pass several scopes as several arguments, "
                 'get("User.Read", "Mail.Read"), or unpack them, get(*scopes)'
             )
-        if not scope or scope.split() != [scope]:
+        if not scope or scope.split() != [scope] or not scope.isprintable():
             raise ValueError(f"one scope a string, without blanks, not {scope!r}: pass several as several arguments")
     names = cast("tuple[str, ...]", scopes)
     return names if len(names) == 1 else tuple(sorted(set(names)))  # mostly one: spare 100,000 tokens a tuple each

@@ -19,14 +19,14 @@ from selenium.common.exceptions import NoSuchElementException, StaleElementRefer
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
+from tests.end_to_end.support import PATIENCE
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from selenium.webdriver.chrome.webdriver import WebDriver
     from selenium.webdriver.remote.webelement import WebElement
 
-PATIENCE = 20.0
-"""Seconds after which a page that should be there counts as a failure; nothing waits for so long."""
 _LOOKS = 0.02
 """Seconds between two looks at a page: WebDriver tells nobody when something has changed."""
 
@@ -67,7 +67,7 @@ class Programs(NamedTuple):
 
 
 @contextmanager
-def driven(programs: Programs, *arguments: str, attach_to: str = "") -> Iterator[WebDriver]:
+def driven(programs: Programs, *, attach_to: str = "") -> Iterator[WebDriver]:
     """A browser with a new profile, until the end; or that which already listens for a driver at an address."""
     options = webdriver.ChromeOptions()
     if attach_to:
@@ -85,7 +85,7 @@ def driven(programs: Programs, *arguments: str, attach_to: str = "") -> Iterator
     ):
         environment.setenv("no_proxy", "*")  # for Selenium's own way to the driver
         if not attach_to:
-            for argument in (*ARGUMENTS, f"--user-data-dir={profile}", *arguments):
+            for argument in (*ARGUMENTS, f"--user-data-dir={profile}"):
                 options.add_argument(argument)
         driver = webdriver.Chrome(options=options, service=service)
         try:

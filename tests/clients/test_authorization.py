@@ -20,6 +20,7 @@ from aiomsal import (
     InvalidClient,
     SignInError,
     Throttled,
+    TokenError,
 )
 from aiomsal.clients._authorization import SKEW
 from aiomsal.clients._gate import Gate
@@ -263,6 +264,34 @@ async def test_an_id_token_for_somebody_or_something_else_is_refused_and_not_quo
         assert ANN not in seen
         assert flow["nonce"] not in seen
     assert fake_entra.count("token") == 1
+
+
+@pytest.mark.parametrize(
+    ("id_tokens", "kind", "code"), [(True, SignInError, "bad_id_token"), (False, AuthorityError, "msal_failed")]
+)
+async def test_what_msal_has_against_an_id_token_is_not_quoted_and_what_else_it_raises_is_told(
+    id_tokens: bool,
+    kind: type[TokenError],
+    code: str,
+    fake_entra: FakeEntra,
+    website: Application,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import msal
+
+    redeem = msal.ConfidentialClientApplication.acquire_token_by_auth_code_flow
+
+    def complain(*args: Any, **options: Any) -> Any:
+        redeem(*args, **options)
+        raise RuntimeError("the claims were ...")
+
+    monkeypatch.setattr(msal.ConfidentialClientApplication, "acquire_token_by_auth_code_flow", complain)
+    fake_entra.configure(id_tokens=id_tokens)
+    with pytest.raises(kind) as caught:
+        await visited(fake_entra, confidential(fake_entra, website))
+    assert type(caught.value) is kind
+    assert caught.value.code == code
+    assert ("the claims were" in str(caught.value)) is not id_tokens
 
 
 async def test_an_id_token_may_name_several_audiences_in_whichever_case(

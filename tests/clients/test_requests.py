@@ -106,6 +106,13 @@ def test_a_user_s_request_and_the_application_s_own_are_never_one() -> None:
     assert own != ann._replace(account="")
 
 
+def test_another_provider_is_another_authority_though_its_url_were_the_same() -> None:
+    url = "https://login.example/t"
+    entra, other = (PublicClient("app", **where) for where in ({"authority": url}, {"oidc_authority": url}))
+    assert entra.request(("a",), {}) != other.request(("a",), {})
+    assert entra.sign_in_request(("a",), {}) != other.sign_in_request(("a",), {})
+
+
 def test_how_the_region_is_found_concerns_the_application_s_own_tokens_only() -> None:
     here, there = (ConfidentialClient("app", "s", tenant="t", azure_region=region) for region in (None, "westeurope"))
     assert here.request(("a/.default",), {}) != there.request(("a/.default",), {})
@@ -142,7 +149,7 @@ WRONG: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (("User.Read",), {"on_behalf_of": "jwt"}, TypeError, "a sign-in does not understand on_behalf_of="),
     (("User.Read",), {"prompt": "Login"}, ValueError, "'login'"),
     (("User.Read",), {"prompt": ["login"]}, ValueError, "prompt is one of"),
-    (("User.Read",), {"max_age": -1}, ValueError, "0 or more"),
+    (("User.Read",), {"max_age": -1}, ValueError, "from 0 to ten years"),
     (("User.Read",), {"max_age": True}, TypeError, "whole number"),
     (("User.Read",), {"max_age": 1.5}, TypeError, "whole number"),
     (("User.Read",), {"extra_scopes_to_consent": "Mail.Read"}, TypeError, r"\['Mail.Read'\]"),

@@ -262,8 +262,8 @@ def test_each_user_has_a_session_that_is_named_for_cloud_application_and_account
         key(ConfidentialClient("app", "s", oidc_authority="https://login.microsoftonline.com/t")),
         key(ConfidentialClient("b/c", "s", oidc_authority="https://h/a")),  # names may hold what separates them
         key(ConfidentialClient("c", "s", oidc_authority="https://h/a/b")),
-        key(ConfidentialClient("c", "s", oidc_authority="https://h/a"), "b/ann.home"),
-        key(ConfidentialClient("c/b", "s", oidc_authority="https://h/a"), "ann.home"),
+        key(ConfidentialClient("c", "s", oidc_authority="https://h/a/b"), "d"),
+        key(ConfidentialClient("b", "s", oidc_authority="https://h/a"), "c/d"),
     ]
     assert len(set(keys)) == len(keys)
 

@@ -21,8 +21,8 @@ from aiomsal._errors import (
     StoreError,
     Throttled,
     TokenError,
+    copy_of,
 )
-from aiomsal._flight import copy_of
 from aiomsal._token import Account
 
 COMMON: dict[str, Any] = {

@@ -20,7 +20,7 @@ from aiomsal import (
     Token,
     TokenManager,
 )
-from aiomsal._token import merged_claims
+from aiomsal._token import merged_claims, same_username
 from aiomsal.testing._scripted import ScriptedClient
 from tests.core.manager_support import ALICE, BOB, Call, Rig, SharedStore, at_once, people, settle
 
@@ -283,7 +283,7 @@ async def test_the_sign_in_page_is_filled_in_with_whom_the_call_is_for(as_source
             call = Call(group, get)
             sign_in = await rig.asking()
             assert sign_in.asked == SignInRequest(sign_in.request, login_hint=hint)
-            assert sign_in.request.login_hint == ""
+            assert sign_in.request.login_hint == options.get("login_hint", "")  # whoever else signs in is refused
             sign_in.land(account=who)
         assert isinstance(call.outcome, Token)
 
@@ -311,6 +311,91 @@ async def test_somebody_else_than_the_user_name_a_call_is_for_is_not_let_in() ->
         call = Call(group, rig.tokens.get, "mail", login_hint=ALICE.username.upper())
         (await rig.asking()).land(account=ALICE)
     assert at_once(rig.tokens.get("mail", login_hint=ALICE.username.upper())).value == call.value
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("Alice@Example.com", "alice@example.COM", True),
+        ("stra\u00dfe@example.com", "strasse@example.com", False),
+        ("\u212aen@example.com", "ken@example.com", False),
+        ("alice@example.com", "alice@example.co", False),
+        ("\u00c4nne@example.com", "\u00e4nne@example.com", False),
+    ],
+)
+def test_user_names_are_the_same_but_for_the_case_of_ascii_letters(one: str, other: str, same: bool) -> None:
+    assert same_username(one, other) is same
+
+
+async def test_a_person_who_says_no_is_not_asked_by_all_who_queue() -> None:
+    rig = people()
+    async with anyio.create_task_group() as group:
+        calls = [Call(group, rig.tokens.get, scope) for scope in ("mail", "files", "chat") for _ in range(3)]
+        bobs = Call(group, rig.tokens.get, "mail", account=BOB)
+        await settle()
+        explicit = Call(group, rig.tokens.sign_in, "mail")
+        await settle()
+        (await rig.asking()).fail(SignInError("no", code="access_denied"))
+        (await rig.asking()).land(account=BOB)
+        (await rig.asking()).land(account=ALICE)
+    assert {call.error.code for call in calls} == {"access_denied"}
+    assert len({id(call.error) for call in calls}) == len(calls)
+    assert bobs.outcome.account == BOB  # type: ignore[union-attr]
+    assert explicit.outcome.account == ALICE  # type: ignore[union-attr]
+    assert len(rig.client.sign_ins.acquisitions) == 3
+
+
+async def test_who_calls_after_a_refusal_is_asked() -> None:
+    rig = people()
+    for _ in range(2):
+        async with anyio.create_task_group() as group:
+            call = Call(group, rig.tokens.get, "mail")
+            (await rig.asking()).fail(SignInError("no", code="access_denied"))
+        assert call.error.code == "access_denied"
+    assert len(rig.client.sign_ins.acquisitions) == 2
+
+
+async def test_calls_by_alias_by_source_and_with_a_rejected_token_share_one_sign_in() -> None:
+    rig = people()
+    await rig.enrol(ALICE)
+    old = await rig.hold("mail")
+    source = rig.tokens.source("mail")
+    await source.get()
+    await rig.tokens.get("mail")
+    await rig.tokens.sign_out(ALICE)
+    async with anyio.create_task_group() as group:
+        calls = [Call(group, source.get), Call(group, rig.tokens.get, "mail")]
+        calls.append(Call(group, rig.tokens.get, "mail", rejected=old))
+        sign_in = await rig.asking()
+        sign_in.land(account=BOB)
+    assert len({call.value for call in calls}) == 1
+    assert len(rig.client.sign_ins.acquisitions) == 2
+    assert at_once(rig.tokens.get("mail", account=BOB)).value == calls[0].value
+    assert rig.asked == 1
+
+
+async def test_who_leaves_while_the_manager_closes_has_closed_it() -> None:
+    rig = people()
+    await rig.enrol(ALICE)
+    await rig.hold("mail")
+    async with anyio.create_task_group() as group:
+        Call(group, rig.tokens.get, "files")
+        aloft = await rig.parked()
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await rig.tokens.aclose()
+        assert rig.tokens.stats().tokens == 0
+        aloft.land()
+    assert rig.tokens.stats().tokens == 0
+    with pytest.raises(FlightAborted):
+        await rig.tokens.get("mail")
+
+
+@pytest.mark.parametrize("method", ["sign_out", "tenant_profiles"])
+async def test_a_user_name_is_no_account_to_sign_out(method: str) -> None:
+    rig = people()
+    with pytest.raises(ValueError, match="not a user name"):
+        await getattr(rig.tokens, method)("alice@example.com")
 
 
 async def test_the_hint_of_an_explicit_sign_in_only_fills_the_page() -> None:

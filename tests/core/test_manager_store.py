@@ -387,7 +387,7 @@ async def test_a_session_that_can_be_neither_read_nor_replaced_keeps_nobody_wait
         call = Call(group, rig.tokens.sign_in, "mail")
         (await rig.asking()).land(account=ALICE)
     assert call.value == "token-1"
-    assert at_once(rig.tokens.get("mail")).value == "token-1"
+    assert at_once(rig.tokens.get("mail", account=ALICE)).value == "token-1"
 
 
 async def test_records_of_tokens_name_neither_scope_nor_account() -> None:
@@ -437,9 +437,42 @@ async def test_who_signs_in_while_the_store_is_down_gets_the_token_though_it_can
     store.failing = {"get", "set", "lock"}
     await rig.enrol(ALICE)
     assert rig.tokens.stats().store_failures > 0
-    assert at_once(rig.tokens.get("openid")).account == ALICE
+    assert at_once(rig.tokens.get("openid", account=ALICE)).account == ALICE
     store.failing = set()
     assert await rig.tokens.accounts() == ()
+
+
+@pytest.mark.parametrize("failing", [{"get"}, {"get", "set"}])
+async def test_who_signs_in_while_the_store_is_down_is_not_taken_for_who_is_signed_in(
+    failing: set[str],
+) -> None:
+    store = SharedStore()
+    rig = people(store=store)
+    await rig.enrol(ALICE)
+    store.failing = failing
+    await rig.enrol(BOB)
+    store.failing = set()
+    assert await rig.tokens.accounts() == (ALICE,)
+    assert (await rig.tokens.get("openid")).account == ALICE  # from its record
+    async with anyio.create_task_group() as group:
+        call = Call(group, rig.tokens.get, "mail")
+        (await rig.parked()).land()
+    assert call.outcome.account == ALICE  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("failing", [{"delete"}, {"set"}])
+async def test_a_sign_out_that_the_store_did_not_hear_of_is_an_error(failing: set[str]) -> None:
+    store = SharedStore()
+    rig = people(store=store)
+    await rig.enrol(ALICE, *([BOB] if failing == {"set"} else []))
+    store.failing = failing
+    with pytest.raises(StoreError, match="still has what was to be removed") as caught:
+        await rig.tokens.sign_out(ALICE)
+    assert "secret-of-the-store" not in str(caught.value)
+    store.failing = set()
+    assert ALICE in await rig.tokens.accounts()
+    await rig.tokens.sign_out(ALICE)
+    assert ALICE not in await rig.tokens.accounts()
 
 
 async def test_with_nobody_signed_in_the_client_is_not_prepared() -> None:

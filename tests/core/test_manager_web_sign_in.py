@@ -160,6 +160,19 @@ async def test_the_memory_of_completed_flows_does_not_drive_out_what_was_written
     assert await store.get("key") == b"stays"
 
 
+async def test_strangers_who_complete_sign_ins_in_vain_drive_no_session_out_of_memory() -> None:
+    store = MemoryStore(max_sessions=3)
+    rig = web(store=store)
+    await signed_in(rig, ALICE)
+    for _ in range(5):
+        flow = await begin(rig)
+        async with anyio.create_task_group() as group:
+            Call(group, rig.tokens.complete_sign_in, flow, {"state": flow.state, "code": "garbage"})
+            (await rig.asking()).fail(SignInError("no", code="invalid_grant"))
+    assert await rig.tokens.tenant_profiles(ALICE) != ()
+    assert len(store._values) == 3
+
+
 async def test_a_store_that_fails_does_not_stop_a_web_sign_in() -> None:
     store = SharedStore()
     rig = web(store=store)

@@ -92,6 +92,14 @@ def place(request: pytest.FixtureRequest) -> House:
     return request.getfixturevalue(request.param)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C is a KeyboardInterrupt, even where the tests run in the background of a shell that has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def new_uvloop() -> asyncio.AbstractEventLoop:
     import uvloop
 
@@ -333,9 +341,8 @@ async def test_silent_flights_take_their_turns_although_nobody_waits_for_them(ro
 
 
 @on_all_backends
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_refresh_token_comes_home_although_its_flight_was_given_up(kind: str, room: Room) -> None:
-    ann = await signed_in(room, kind, acquire_timeout=0.2)
+async def test_a_refresh_token_comes_home_although_its_flight_was_given_up(room: Room) -> None:
+    ann = await signed_in(room, acquire_timeout=0.2)
     with room.entra.hold(REFRESH) as gate:
         outcomes = await crowd(20, ann.get_silent, "Mail.Read")
         assert {(type(outcome), outcome.code) for outcome in outcomes} == {(AuthorityUnavailable, "timeout")}
@@ -418,6 +425,7 @@ def has_its_refresh(room: House, ann: SignedIn, run: Any) -> None:
     run(ann.still_works)
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("run", "end", "raised"), ENDS)
 def test_a_loop_that_ends_after_a_stale_hit_saves_the_refresh_token(
@@ -437,6 +445,7 @@ def test_a_loop_that_ends_after_a_stale_hit_saves_the_refresh_token(
     has_its_refresh(room, ann, run)
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("run", RUNNERS)
 def test_a_program_that_is_interrupted_while_it_waits_saves_the_refresh_token(run: Any, place: House) -> None:
     ann = run(signed_in, place)
@@ -495,11 +504,8 @@ def test_a_loop_that_ends_while_the_store_writes_saves_the_refresh_token(kind: s
 
 
 @pytest.mark.parametrize("run", RUNNERS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_loop_that_ends_in_a_queue_of_refreshes_sends_those_no_more_that_had_no_turn(
-    kind: str, run: Any, room: Room
-) -> None:
-    ann = run(signed_in, room, kind)
+def test_a_loop_that_ends_in_a_queue_of_refreshes_sends_those_no_more_that_had_no_turn(run: Any, room: Room) -> None:
+    ann = run(signed_in, room)
     gate = room.entra.hold(REFRESH)
 
     async def program() -> None:
@@ -841,9 +847,8 @@ async def test_where_the_old_refresh_token_works_on_a_lost_answer_is_asked_for_a
 
 
 @on_all_backends
-@pytest.mark.parametrize("kind", KINDS)
-async def test_where_the_old_refresh_token_works_on_three_lost_answers_are_an_outage(kind: str, place: House) -> None:
-    ann = await signed_in(place, kind, rotation="on")
+async def test_where_the_old_refresh_token_works_on_three_lost_answers_are_an_outage(place: House) -> None:
+    ann = await signed_in(place, rotation="on")
     place.entra.fault(REFRESH, times=3, lost=True)
     assert {type(outcome) for outcome in await crowd(50, ann.get, "Mail.Read")} == {AuthorityUnavailable}
     assert place.entra.count(REFRESH) == 3
@@ -892,9 +897,8 @@ async def test_of_ten_scopes_whose_refresh_token_was_lost_one_asks_the_person(ro
 
 
 @on_all_backends
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_stale_token_outlives_the_lost_refresh_token_to_its_end(kind: str, room: Room) -> None:
-    ann = await signed_in(room, kind)
+async def test_a_stale_token_outlives_the_lost_refresh_token_to_its_end(room: Room) -> None:
+    ann = await signed_in(room)
     room.clock.advance(3400)
     room.entra.fault(REFRESH, times=1, lost=True)
     for requests in (2, 3):  # the first time the answer is lost, and then the old refresh token refused
@@ -908,12 +912,11 @@ async def test_a_stale_token_outlives_the_lost_refresh_token_to_its_end(kind: st
 
 
 @pytest.mark.parametrize("run", RUNNERS)
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("rotation", "outcome"), [("on", Token), ("strict", InteractionRequired)])
 def test_an_answer_lost_while_the_loop_ends_is_asked_for_again_by_the_next(
-    rotation: str, outcome: Any, kind: str, run: Any, room: Room
+    rotation: str, outcome: Any, run: Any, room: Room
 ) -> None:
-    ann = run(functools.partial(signed_in, room, kind, rotation=rotation))
+    ann = run(functools.partial(signed_in, room, rotation=rotation))
     room.clock.advance(3400)
     room.entra.fault(REFRESH, times=1, lost=True)
     gate = room.entra.hold(REFRESH)
@@ -945,12 +948,11 @@ FAULTS: list[tuple[dict[str, Any], Any, int]] = [
 
 
 @on_all_backends
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("fault", "error", "requests"), FAULTS, ids=str)
 async def test_a_refresh_that_fails_leaves_the_refresh_token_in_place(
-    fault: dict[str, Any], error: Any, requests: int, kind: str, hasty_room: Room
+    fault: dict[str, Any], error: Any, requests: int, hasty_room: Room
 ) -> None:
-    room, ann = hasty_room, await signed_in(hasty_room, kind)
+    room, ann = hasty_room, await signed_in(hasty_room)
     room.entra.fault(REFRESH, **fault)
     outcomes = await crowd(50, ann.get_silent, "User.Read", rejected=ann.token)
     assert {type(outcome) for outcome in outcomes} == {error}
@@ -985,12 +987,11 @@ async def test_a_stale_refresh_that_fails_leaves_the_refresh_token_and_the_token
 
 
 @pytest.mark.parametrize("run", RUNNERS)
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("fault", [{"status": 503}, {"reset": True}, {"garbage": True}], ids=str)
 def test_a_refresh_that_fails_while_the_loop_ends_leaves_the_refresh_token_in_place(
-    fault: dict[str, Any], kind: str, run: Any, room: Room
+    fault: dict[str, Any], run: Any, room: Room
 ) -> None:
-    ann = run(signed_in, room, kind)
+    ann = run(signed_in, room)
     room.entra.fault(REFRESH, times=1, **fault)
     gate = room.entra.hold(REFRESH)
 

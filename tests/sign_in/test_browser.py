@@ -201,6 +201,18 @@ async def test_what_redeeming_raises_comes_out_as_it_is_and_the_page_tells_of_it
     assert (str(error) in response.body) is not isinstance(error, ZeroDivisionError)
 
 
+async def test_whatever_an_error_says_there_is_a_page_of_it() -> None:
+    async with anyio.create_task_group() as group:
+        sitting = Sitting(group)
+        sitting.authority.error = SignInError("\udc80 <&> " + "<" * 50_000)
+        await sitting.opened()
+        response = Response(await exchange(sitting.port, request(sitting.port)))
+        await sitting.over()
+    response.check()
+    assert "? &lt;&amp;&gt; &lt;" in response.body
+    assert len(response.body) < 6000, "it fits in the smallest buffer that a system has"
+
+
 async def test_what_it_costs_to_redeem_is_not_the_person_s_time() -> None:
     async with anyio.create_task_group() as group:
         sitting = await Sitting(group, timeout=100.0).opened()

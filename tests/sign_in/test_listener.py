@@ -14,7 +14,7 @@ from anyio.abc import SocketAttribute
 
 from aiomsal import SignInError
 from aiomsal.sign_in import _reception
-from aiomsal.sign_in._conversation import MOST_BYTES, MOST_HEAD
+from aiomsal.sign_in._conversation import MOST_BYTES, MOST_HEAD, Conversation, Expected
 from aiomsal.sign_in._reception import MOST_CONNECTIONS
 from tests.core.support import settle
 from tests.sign_in.support import (
@@ -97,6 +97,7 @@ NOT_THE_ANSWER: dict[str, tuple[Callable[[int], bytes], int]] = {
     "a state that is not ASCII": (with_form(state="é" * len(STATE)), 400),
     "a state with a surrogate": (raw_form(f"code=c&state={STATE}%ED%A0%80"), 400),
     "a state that is not UTF-8": (raw_form("code=c&state=%FF"), 400),
+    "a field that is not UTF-8": (raw_form(f"code=c%FF&state={STATE}"), 400),
     "bytes that no browser sends": (raw_form(f"code=c\xe9&state={STATE}".encode("latin-1")), 400),
     "the state twice": (raw_form(f"code=c&state={STATE}&state={STATE}"), 400),
     "the state and another": (raw_form(f"code=c&state=x&state={STATE}"), 400),
@@ -187,6 +188,17 @@ async def test_the_answer_is_taken(case: str) -> None:
         await sitting.over()
     assert sitting.value is DONE
     assert sitting.authority.redeemed == [FORM]
+
+
+def test_where_no_state_is_expected_none_is_enough() -> None:
+    for data in (request(1, {"code": "c", "state": ""}), request(1, {"code": "c"})):
+        assert isinstance(Conversation(Expected(1, "")).receive(data), bytes)
+
+
+def test_on_the_port_of_http_browsers_leave_the_port_out() -> None:
+    data = request(80).replace(b"localhost:80", b"localhost")
+    assert b"Host: localhost\r\n" in data
+    assert Conversation(Expected(80, STATE)).receive(data) == FORM
 
 
 async def test_an_error_is_an_answer_too() -> None:
@@ -316,6 +328,22 @@ async def test_an_answer_that_comes_byte_by_byte_is_taken() -> None:
     assert sitting.authority.redeemed == [FORM]
 
 
+async def test_an_answer_stays_an_answer_when_nobody_was_expected_any_more() -> None:
+    with _reception.listen(0) as listener, _reception.Reception(listener, STATE) as reception:
+        port = _reception.port_of(listener)
+        async with anyio.create_task_group() as group:
+            group.start_soon(reception.serve)
+            async with await connect(port) as stream:
+                await stream.send(request(port))
+                answer = await reception.answer(PATIENCE)
+                reception.give_up(OSError("open has failed"))
+                assert await reception.answer(PATIENCE) is answer
+                assert answer is not None
+                assert answer.params == FORM
+                assert repr(answer) == "<Answer>"
+                group.cancel_scope.cancel()
+
+
 async def test_the_other_direction_may_be_closed_behind_the_answer() -> None:
     async with anyio.create_task_group() as group:
         sitting = await Sitting(group).opened()
@@ -406,6 +434,20 @@ async def test_who_has_just_spoken_is_not_the_one_that_makes_room() -> None:
             await stream.aclose()
 
 
+async def test_who_has_gone_takes_nobody_s_room() -> None:
+    async with anyio.create_task_group() as group:
+        sitting = await Sitting(group).opened()
+        data = request(sitting.port)
+        async with await connect(sitting.port) as slow:
+            await slow.send(data[:30])
+            await settle()
+            for _ in range(MOST_CONNECTIONS + 1):
+                assert await exchange(sitting.port, eof=True) == b""
+            await slow.send(data[30:])
+            assert Response(await heard(slow)).status == 200
+        await sitting.over()
+
+
 async def exchange_nothing(port: int, streams: list[SocketStream]) -> None:
     """Return when all of these have been accepted: the first of them goes, and is answered."""
     await streams[0].send_eof()
@@ -434,7 +476,7 @@ async def test_a_crowd_of_broken_connections_does_no_harm() -> None:
 async def test_a_machine_out_of_files_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """`accept` fails while the process has too many files open; the browser's connection waits in the backlog."""
     real = socket.socket.accept
-    failing = [OSError(24, "Too many open files"), ConnectionAbortedError(), BlockingIOError()]
+    failing = [OSError(24, "Too many open files"), OSError(23, "Too many open files in system")]
 
     def accept(listener: socket.socket) -> Any:
         if failing:
@@ -447,6 +489,68 @@ async def test_a_machine_out_of_files_is_waited_for(monkeypatch: pytest.MonkeyPa
         assert Response(await exchange(sitting.port, request(sitting.port))).status == 200
         await sitting.over()
     assert failing == []
+
+
+async def test_who_leaves_before_being_accepted_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_reception, "_PAUSE", 3600.0)
+    real = socket.socket.accept
+    failing = [ConnectionAbortedError(), BlockingIOError()]
+
+    def accept(listener: socket.socket) -> Any:
+        if failing:
+            raise failing.pop()
+        return real(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", accept)
+    async with anyio.create_task_group() as group:
+        sitting = await Sitting(group).opened()
+        assert Response(await exchange(sitting.port, request(sitting.port))).status == 200
+        await sitting.over()
+    assert failing == []
+
+
+async def test_something_to_read_that_is_not_there_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system may say that there is something, and think better of it (select(2), BUGS)."""
+    failing = [BlockingIOError(), BlockingIOError()]
+    real = socket.socket.recv
+
+    def recv(connection: socket.socket, *args: Any) -> bytes:
+        if failing and connection.getsockname()[1] == sitting.port:
+            raise failing.pop()
+        return real(connection, *args)
+
+    async with anyio.create_task_group() as group:
+        sitting = await Sitting(group).opened()
+        monkeypatch.setattr(socket.socket, "recv", recv)
+        assert Response(await exchange(sitting.port, request(sitting.port))).status == 200
+        await sitting.over()
+    assert failing == []
+
+
+async def test_who_is_refused_may_finish_and_is_not_reset() -> None:
+    async with anyio.create_task_group() as group:
+        sitting = await Sitting(group).opened()
+        data = request(sitting.port, b"x" * (MOST_BYTES - 1000), line="POST /elsewhere HTTP/1.1")
+        async with await connect(sitting.port) as stream:
+            await stream.send(data)
+            await stream.send_eof()
+            response = b""
+            with anyio.fail_after(PATIENCE), pytest.raises(anyio.EndOfStream):
+                while True:
+                    response += await stream.receive()
+        assert Response(response).status == 404
+        sitting.leave()
+
+
+async def test_who_is_refused_and_does_not_finish_is_cut_off() -> None:
+    async with anyio.create_task_group() as group:
+        sitting = await Sitting(group).opened()
+        async with await connect(sitting.port) as stream:
+            await stream.send(request(sitting.port, line="POST /elsewhere HTTP/1.1"))
+            with anyio.fail_after(PATIENCE), pytest.raises(anyio.BrokenResourceError):
+                while True:
+                    await stream.send(bytes(MOST_BYTES))
+        sitting.leave()
 
 
 # -- the port --------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -72,14 +73,14 @@ def _authorization(flow: dict[str, Any], exchange: Exchange) -> DeviceAuthorizat
         return DeviceAuthorization(
             device_code=_needed(flow.get("device_code")),
             user_code=_needed(flow.get("user_code")),
-            verification_uri=_needed(verification_uri),
+            verification_uri=_web_page(verification_uri),
             message=str(flow.get("message") or ""),
-            expires_in=float(flow["expires_in"]),
-            interval=float(flow["interval"]),
+            expires_in=_seconds(flow["expires_in"]),
+            interval=_seconds(flow["interval"]),
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise AuthorityUnavailable(
-            "the authority's answer to the request for a device code lacks something",
+            "the authority's answer to the request for a device code lacks something, or has what cannot be right",
             code="unusable_answer",
             correlation_id=exchange.correlation_id,
         ) from None
@@ -89,3 +90,18 @@ def _needed(value: object) -> str:
     if not value or not isinstance(value, str):
         raise ValueError
     return value
+
+
+def _web_page(value: object) -> str:
+    """People open it: it must lead to nothing else than a page."""
+    where = _needed(value)
+    if not where.startswith(("https://", "http://")):
+        raise ValueError
+    return where
+
+
+def _seconds(value: Any) -> float:
+    seconds = float(value)
+    if not 0 <= seconds < math.inf:
+        raise ValueError
+    return seconds

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LASTS: Final = 3600.0
 """Seconds a person has to come back from the sign-in page."""
 _NEEDED: Final = ("auth_uri", "client_id", "authority", "redirect_uri", "state", "nonce", "code_verifier")
-_TEXTS: Final = ("account", "claims", "login_hint", "domain_hint", "prompt")
+_TEXTS: Final = ("account", "username", "claims", "login_hint", "domain_hint", "prompt")
 _LISTS: Final = ("scopes", "extra_scopes_to_consent")
 
 # OpenID Connect Core section 3.1.2.6: nothing was to be shown, and something would have had to be.
@@ -39,6 +39,7 @@ _AADSTS: Final = re.compile(r"AADSTS(\d{1,10})")
 _CORRELATION_ID: Final = re.compile(r"Correlation ID: ([\w-]{1,64})")
 _TRACE_ID: Final = re.compile(r"Trace ID: ([\w-]{1,64})")
 _LONGEST_CODE: Final = 100
+_CODE: Final = re.compile(r"[\x20-\x7e]+")  # RFC 6749 appendix A.11
 
 
 def checked_redirect_uri(redirect_uri: object) -> str:
@@ -70,6 +71,7 @@ def new_flow(asked: SignInRequest, redirect_uri: str, now: float) -> SignInFlow:
         expires_at=now + LASTS,
         scopes=[*request.scopes],
         account=request.account,
+        username=request.login_hint,
         claims=request.claims,
         login_hint=asked.login_hint,
         domain_hint=asked.domain_hint,
@@ -97,7 +99,7 @@ def asked_in(flow: Mapping[str, Any], settings: Settings) -> SignInRequest:
             f"flow is what begin_sign_in returned, not {type(cast('object', flow)).__name__}: "
             "was it kept in the user's session, and did its cookie come back?"
         )
-    broken = [name for name in (*_NEEDED, *_TEXTS) if not isinstance(flow.get(name), str)]
+    broken = [name for name in (*_NEEDED, *_TEXTS) if not _is_text(flow.get(name))]
     broken += [name for name in _NEEDED if flow.get(name) == ""]
     broken += [name for name in _LISTS if not _is_list_of_texts(flow.get(name))]
     if not _is_number(flow.get("expires_at")):
@@ -112,7 +114,13 @@ def asked_in(flow: Mapping[str, Any], settings: Settings) -> SignInRequest:
     ours = settings.client_id, settings.authority.url
     if (flow["client_id"], flow["authority"]) != ours:
         raise ValueError("mixed up: this flow was begun by a client of another client_id or authority")
-    request = user_request(settings, tuple(flow["scopes"]), account=flow["account"], claims=flow["claims"])
+    request = user_request(
+        settings,
+        tuple(flow["scopes"]),
+        account=flow["account"],
+        login_hint=flow["username"],
+        claims=flow["claims"],
+    )
     extra = tuple(flow["extra_scopes_to_consent"])
     return SignInRequest(
         request, flow["login_hint"], flow["domain_hint"], flow["prompt"], extra, cast("int | None", flow.get("max_age"))
@@ -138,7 +146,7 @@ def code_in(params: Mapping[str, Any], flow: Mapping[str, Any], now: float) -> s
     if _text(params, "error"):
         raise _refusal(params, silent=flow["prompt"] == "none")
     code = _text(params, "code")
-    if not code:
+    if not _CODE.fullmatch(code):
         raise SignInError("the answer holds neither a code nor an error: begin again", code="no_code")
     return code
 
@@ -146,7 +154,8 @@ def code_in(params: Mapping[str, Any], flow: Mapping[str, Any], now: float) -> s
 def _refusal(params: Mapping[str, Any], *, silent: bool) -> TokenError:
     """What an error response of the authorization endpoint means (RFC 6749 section 4.1.2.1)."""
     code = scrubbed(_text(params, "error"), ())[:_LONGEST_CODE]
-    description = scrubbed(_text(params, "error_description"), ())
+    secret = [text for text in (_text(params, "code"), _text(params, "state")) if text]
+    description = scrubbed(_text(params, "error_description"), secret)
     correlation_id, trace_id = (_found(pattern, description) for pattern in (_CORRELATION_ID, _TRACE_ID))
     details: dict[str, Any] = {
         "code": code,
@@ -183,8 +192,12 @@ def _found(pattern: re.Pattern[str], text: str) -> str:
     return match[1] if match else ""
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and (value.isprintable() or value.isascii())  # claims may have line ends
+
+
 def _is_list_of_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in cast("list[object]", value))
+    return isinstance(value, list) and all(_is_text(item) for item in cast("list[object]", value))
 
 
 def _is_number(value: object) -> bool:

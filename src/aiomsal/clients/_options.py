@@ -86,14 +86,16 @@ def account_id_of(options: Mapping[str, Any]) -> str:
     if account is None:
         return ""
     if isinstance(account, Account):
-        return account.home_account_id
-    if not isinstance(account, str):
+        if not all(isinstance(field, str) for field in account):  # pyright: ignore[reportUnnecessaryIsInstance] -- JSON
+            raise TypeError("the fields of an Account are strings: was it kept whole?")
+        account = account.home_account_id
+    elif not isinstance(account, str):
         _refuse_account(account)
-    if "@" in account:
+    elif "@" in account:
         raise ValueError(
             f"account is an Account or its home account id, not a user name: pass login_hint={account!r} instead"
         )
-    return account
+    return checked_text(account, "account")
 
 
 def login_hint_of(options: Mapping[str, Any]) -> str:
@@ -106,7 +108,14 @@ def text_of(options: Mapping[str, Any], name: str, what: str) -> str:
     text = options.get(name, "")
     if not isinstance(text, str):
         raise TypeError(f"{name} is {what}, not {type(text).__name__}")
-    return text.strip()
+    return checked_text(text.strip(), name)
+
+
+def checked_text(text: str, name: str) -> str:
+    """The text, if it can be sent: control characters and halves of surrogate pairs are nobody's name."""
+    if not text.isprintable():
+        raise ValueError(f"{name} cannot be {text!r}: it has characters that are none to read")
+    return text
 
 
 def _refuse_account(account: object) -> NoReturn:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FOR_A_USER: Final = "user"
 """The grant of users' requests."""
 _PROMPTS: Final = get_args(Prompt)
+_TEN_YEARS: Final = 10 * 366 * 86400
 _SIGN_IN_OPTIONS: Final = (
     "account",
     "login_hint",
@@ -99,6 +100,6 @@ def _max_age(max_age: object) -> int | None:
         return None
     if not isinstance(max_age, int) or isinstance(max_age, bool):
         raise TypeError(f"max_age is a whole number of seconds, not {max_age!r}")
-    if max_age < 0:
-        raise ValueError(f"max_age is a number of seconds, 0 or more, not {max_age}")
+    if not 0 <= max_age <= _TEN_YEARS:
+        raise ValueError(f"max_age is a number of seconds, from 0 to ten years of them, not {max_age}")
     return max_age

@@ -165,6 +165,13 @@ def home_account_of(exchange: Exchange) -> str:
     return f"{info['uid']}.{info['utid']}" if "uid" in info and "utid" in info else ""
 
 
+def subject_of(exchange: Exchange) -> tuple[str, str]:
+    """Issuer and subject of the last reply's ID token; empty without."""
+    body: Mapping[str, Any] = exchange.reply.body if exchange.reply is not None else {}
+    claims = decode_claims(str(body.get("id_token", "")))
+    return _text(claims.get("iss")), _text(claims.get("sub"))
+
+
 def account_of(exchange: Exchange, environment: str, tenant_id: str) -> Account | None:
     """Whom the last reply is about, as MSAL files accounts: by client_info, else by the ID token's subject."""
     body: Mapping[str, Any] = exchange.reply.body if exchange.reply is not None else {}

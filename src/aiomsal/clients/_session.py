@@ -79,6 +79,13 @@ def profiles_of(session: bytes, account: str) -> tuple[TenantProfile, ...]:
     return tuple(sorted(profiles, key=lambda profile: (not profile.is_home, profile.tenant_id)))
 
 
+def subjects_of(session: bytes, account: str) -> set[tuple[str, str]]:
+    """By which issuer and subject a home account id is known from its ID tokens."""
+    tokens = (entry for entry in read(session)[ID_TOKEN] if entry.get("home_account_id") == account)
+    known = (decode_claims(_text(entry, "secret")) for entry in tokens)
+    return {(_text(claims, "iss"), _text(claims, "sub")) for claims in known if _text(claims, "sub")}
+
+
 def merged(session: bytes | None, update: bytes, *, sign_in: bool) -> bytes:
     """See `SignInClient.merge`."""
     ours, theirs = read(session or b""), read(update)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiomsal._client import Acquired
 from aiomsal._errors import AuthorityUnavailable, InteractionRequired, SignInError, Throttled, TokenError
+from aiomsal._token import same_username
 
 from ._results import account_of, token_of
 
@@ -40,6 +41,13 @@ def acquired_of(application: Application, exchange: Exchange, request: TokenRequ
     if request.account not in ("", account.home_account_id):  # the token must not be taken for the other's
         raise SignInError(
             f"{account.username or 'somebody else'} signed in, and not the account that was asked for",
+            code="wrong_account",
+            correlation_id=exchange.correlation_id,
+        )
+    if request.login_hint and not same_username(request.login_hint, account.username):
+        raise SignInError(
+            f"{account.username or 'somebody'} signed in, and the call was for {request.login_hint}: pass login_hint= "
+            "as the account is named, or account=",
             code="wrong_account",
             correlation_id=exchange.correlation_id,
         )

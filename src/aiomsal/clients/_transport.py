@@ -120,6 +120,8 @@ class Transport:
         failure: TransportFailure | None
         try:
             reply = _reply(url, self._send(method, url, params, data, headers), data)
+        except UnicodeError:  # nothing was sent: it says nothing about the authority, whose breaker must not hear of it
+            failure = TransportFailure("the request holds what cannot be sent: half of a surrogate pair is no text")
         except Exception as error:  # noqa: BLE001 -- requests' own or a foreign client's: none goes further
             exchange.trouble = f"{_place(url)} could not be reached: {_reason(error)}"
             failure = TransportFailure(exchange.trouble)

@@ -7,13 +7,14 @@ from urllib.parse import quote
 
 from aiomsal._client import Acquired
 from aiomsal._errors import AccountRequired, AuthorityError, Classification, InteractionRequired
+from aiomsal._token import same_username
 
 from ._app import Desk
 from ._authorization import AuthorizationSteps
 from ._flow import checked_redirect_uri
 from ._requests import read_sign_in_request
-from ._results import error_of, home_account_of, token_of
-from ._session import accounts_of, merged, profiles_of, without
+from ._results import error_of, home_account_of, subject_of, token_of
+from ._session import accounts_of, merged, profiles_of, subjects_of, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -98,7 +99,7 @@ class UserClient:
                 raise _nobody(f"no refresh token of {account.username or 'this account'} is left: sign in again")
             if "error" in result:
                 raise error_of(result, exchange, request)
-            if home_account_of(exchange) not in ("", account.home_account_id):
+            if _is_another(exchange, session, account.home_account_id):
                 raise AuthorityError(
                     "the authority answered for another account",
                     code="account_mismatch",
@@ -108,6 +109,15 @@ class UserClient:
             return Acquired(token, exchange.cache.dump())
 
         return await self._desk.ask(request.authority, ask)
+
+
+def _is_another(exchange: Exchange, session: bytes, account: str) -> bool:
+    """Whether the last reply names somebody else (OpenID Connect Core section 12.2)."""
+    if home := home_account_of(exchange):
+        return home != account
+    issuer, subject = subject_of(exchange)
+    known = subjects_of(session, account)
+    return subject != "" and (issuer, subject) not in known and any(issuer == theirs for theirs, _ in known)
 
 
 def _chosen(request: TokenRequest, accounts: tuple[Account, ...]) -> Account:
@@ -121,8 +131,7 @@ def _chosen(request: TokenRequest, accounts: tuple[Account, ...]) -> Account:
         raise _nobody("nobody has signed in")
     fitting: tuple[Account, ...] = accounts
     if request.login_hint:
-        hint = request.login_hint.casefold()
-        fitting = tuple(account for account in accounts if account.username.casefold() == hint)
+        fitting = tuple(account for account in accounts if same_username(account.username, request.login_hint))
         if not fitting:
             raise _nobody(f"nobody has signed in as {request.login_hint}")
     first, *others = fitting

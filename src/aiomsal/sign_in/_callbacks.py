@@ -6,6 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, TypeVar
 
 from aiomsal._errors import SignInError
+from aiomsal._spawn import being_cancelled, is_cancellation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,13 +23,16 @@ async def call(
         SignInError: it raised. Its exception is the cause, unless that has one of the secrets in its words: a command
             that failed has the URL it was given there.
     """
-    cause: Exception | None
+    cause: BaseException | None
     try:
         result = function(argument)
         return await result if inspect.isawaitable(result) else result
-    except Exception as error:  # noqa: BLE001 -- it is not ours, and may raise whatever it likes
+    except BaseException as error:
+        # It is not ours, and may raise whatever it likes. A cancellation may be its own: that of a task it awaited.
+        if not isinstance(error, Exception) and (not is_cancellation(error) or being_cancelled()):
+            raise
         words = f"{name} failed, so the person does not know where to go: {type(error).__name__}"
-        cause = error
+        cause = _without_us(error)
         if _tells(error, secrets):
             words, cause = f"{words} (the rest of it is withheld, for it names what is not to be shown)", None
     failure = SignInError(words, code=code)
@@ -36,6 +40,11 @@ async def call(
         raise failure from cause  # outside of the except clause: what is withheld is not to be its context
     finally:
         del failure, cause
+
+
+def _without_us(error: BaseException) -> BaseException:
+    """Without the frame of `call`, whose variables are the secrets."""
+    return error.with_traceback(None if error.__traceback__ is None else error.__traceback__.tb_next)
 
 
 def _tells(error: BaseException, secrets: tuple[str, ...]) -> bool:

@@ -128,7 +128,7 @@ class Reception:
                 await anyio.wait_readable(self._listener)
                 try:
                     connection, _ = self._listener.accept()
-                except BlockingIOError:  # whoever it was has left again
+                except (BlockingIOError, ConnectionAbortedError):  # whoever it was has left again
                     continue
                 except OSError:
                     await anyio.sleep(_PAUSE)
@@ -189,9 +189,8 @@ async def _part(connection: socket.socket, response: bytes) -> None:
 
     Closed with something unread, a connection is reset, which may take what we said from the client.
     """
-    if response:
-        _say(connection, response)
-        connection.shutdown(socket.SHUT_WR)
-        unread = 0
-        while unread < MOST_BYTES and (data := await _received(connection)):
-            unread += len(data)
+    _say(connection, response)
+    connection.shutdown(socket.SHUT_WR)
+    unread = 0
+    while unread < MOST_BYTES and (data := await _received(connection)):
+        unread += len(data)

@@ -90,7 +90,7 @@ class MemoryStore:
             if expires_at is not None:
                 self._ending[key] = expires_at
             if len(self._values) > self._max_sessions:
-                self._forget(next(iter(self._values)))
+                self._forget(next(iter(self._ending or self._values)))  # strangers sign nobody out by coming back
         return True
 
     async def delete(self, key: str, *, expected: Expected = ANY) -> bool:
