@@ -45,7 +45,18 @@ ARROWS: dict[str, set[str]] = {
     "_acquisition": {"_client", "_errors", "_flight", "_records", "_sessions", "_shelf", "_spawn", "_token"},
     "_people": {"_asked", "_client", "_errors", "_records", "_sessions", "_shelf", "_spawn", "_token", "_turns"},
     "_manager": {
-        *("_acquisition", "_asked", "_client", "_errors", "_flight", "_hot", "_people", "_sessions", "_shelf", "_source"),
+        *(
+            "_acquisition",
+            "_asked",
+            "_client",
+            "_errors",
+            "_flight",
+            "_hot",
+            "_people",
+            "_sessions",
+            "_shelf",
+            "_source",
+        ),
         *("_stats", "_token", "stores"),
     },
     # beside it: they meet the manager through the protocols of `_client`, and neither imports the other

@@ -16,7 +16,17 @@ ResponseMode = Literal["query", "form_post"]
 
 
 class SignInOptions(TypedDict, total=False):
-    """The keywords of a sign-in. Leave a keyword out rather than passing None or an empty string."""
+    """The keywords of a sign-in. Leave a keyword out rather than passing None or an empty string.
+
+    account: who must sign in, an `Account` or its home account id; another is refused.
+    login_hint: the user name to fill in; the person may choose another.
+    domain_hint: "organizations", "consumers" or a domain, to go there without asking.
+    prompt: "select_account" lets the person choose, "login" has them prove who they are, "consent" shows the scopes
+        again, "create" offers to register, "none" shows nothing or fails with `InteractionRequired`.
+    claims: a claims challenge (JSON).
+    extra_scopes_to_consent: scopes, of other resources too, to consent to on the way.
+    max_age: seconds since the person last proved who they are, at most.
+    """
 
     account: Account | str
     """Who must sign in, an `Account` or its home account id: another is refused."""

@@ -80,9 +80,9 @@ class Classification(enum.StrEnum):
 
 
 class InteractionRequired(TokenError):
-    """Only a person can resolve this: `sign_in(...)` them, with `claims` if there are any.
+    """Only a person can resolve this: `sign_in(...)` them, or `begin_sign_in(...)` in a web application.
 
-    MSAL.NET calls it MsalUiRequiredException.
+    Pass `claims=error.claims` if there are any. MSAL.NET calls it MsalUiRequiredException.
     """
 
     classification: Classification = Classification.NONE
@@ -129,7 +129,13 @@ class InvalidClient(AuthorityError):
 
 
 class SignInError(TokenError):
-    """A sign-in did not come to its end: cancelled, refused, expired, or answered by something else."""
+    """A sign-in did not come to its end. Nothing was kept of it; the person may be asked again.
+
+    `code` tells why: `access_denied` or `authorization_declined` (they said no), `timeout`, `expired_token` or
+    `flow_expired` (they took too long), `wrong_account` (another than the one asked for), `no_browser` or `not_opened`
+    (they never saw it); in web applications also `state_mismatch`, `flow_completed` and `no_flow` (an answer that is
+    another's, came twice, or belongs to no sign-in of this session); else the authority's own word.
+    """
 
 
 class StoreError(TokenError):

@@ -20,6 +20,7 @@ from ._spawn import being_cancelled, here, is_cancellation
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
 
+    from ._errors import TokenError
     from ._spawn import Detached, Home, Seat
 
 T = TypeVar("T")
@@ -305,7 +306,7 @@ class Flights(Generic[T]):
         for home, seats in by_home.items():
             home.call_soon(_disembark, seats, flight)
 
-    def _abort(self, flight: Flight[T], error: FlightAborted | AuthorityUnavailable | None) -> None:
+    def _abort(self, flight: Flight[T], error: TokenError | None) -> None:
         self._land(flight, error=error)
         self._recall(flight)
 

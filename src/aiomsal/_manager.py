@@ -135,6 +135,7 @@ class TokenManager:
             TypeError: a keyword that is unknown, None or empty, or not for this kind of client.
             ValueError: scopes or keywords that cannot be right.
             InteractionRequired: a person is needed, and the client has no way to ask.
+            SignInError: the person was asked, and it came to nothing.
             AuthorityError: the authority said no, or nothing.
             TokenError: whatever else kept the token away.
         """
@@ -218,9 +219,10 @@ class TokenManager:
     ) -> SignInFlow:
         """Begin a sign-in in a web application: keep the flow in the user's session, redirect to its `auth_uri`.
 
-        Nothing is kept here, so the answer may reach another process. The first call asks for the authority's metadata;
-        later ones do no I/O. With `response_mode="form_post"` the answer stays out of URLs, but the browser sends the
-        session's cookie along only if that is `SameSite=None; Secure`.
+        Nothing is kept here, so the answer may reach another process; whoever completes it keeps the user's session
+        (refresh token) in its store, which several processes must share. The first call asks for the authority's
+        metadata, later ones do no I/O. With `response_mode="form_post"` the answer stays out of URLs, but the browser
+        sends the session's cookie along only if that is `SameSite=None; Secure`.
 
         Keywords, besides those of `SignInOptions`:
             redirect_uri: where the answer is to go: https (or http on localhost), registered for the application.

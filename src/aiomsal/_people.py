@@ -179,13 +179,14 @@ def _expected(request: TokenRequest, instead_of: TokenRequest, acquired: Acquire
         raise SignInError("the sign-in names no account: nothing can be kept of it", code="no_account")
     if request.account not in ("", account.home_account_id):
         raise SignInError(
-            "another account signed in than the one asked for: sign in again, with that account", code="wrong_account"
+            "another account signed in than the one asked for: nothing was kept; sign in again, with that account",
+            code="wrong_account",
         )
     hint = instead_of.login_hint  # of a call for a token, which is for this user; that of a sign-in only fills the page
     if hint and not same_username(hint, account.username):
         raise SignInError(
-            f"{account.username or 'somebody'} signed in, and the call was for {hint}: pass login_hint= as the account "
-            "is named, or account=",
+            f"{account.username or 'somebody'} signed in, and the call was for {hint}: nothing was kept; ask again, or "
+            'let the person choose, sign_in(..., prompt="select_account")',
             code="wrong_account",
         )
     return account

@@ -166,7 +166,7 @@ def canonical_scopes(scopes: tuple[object, ...]) -> tuple[str, ...]:
         ValueError: no scope, an empty one, or several in one string.
     """
     if not scopes:
-        raise ValueError('name at least one scope, such as get("https://graph.microsoft.com/.default")')
+        raise ValueError('name at least one scope: "User.Read" for a user, "https://graph.microsoft.com/.default"')
     for scope in scopes:
         if not isinstance(scope, str):
             raise TypeError(

@@ -15,6 +15,7 @@ from aiomsal import (
     InteractionRequired,
     SignInClient,
     SignInError,
+    Throttled,
 )
 from aiomsal._token import decode_claims
 from aiomsal.clients.public import PublicClient
@@ -256,6 +257,18 @@ async def test_a_lost_answer_is_asked_for_again_with_the_same_refresh_token(
     fake_entra.fault("token.refresh_token", reset=True, times=1)
     assert (await acquire(client, "Mail.Read", session=session)).token
     assert fake_entra.count("token.refresh_token") == 2
+
+
+async def test_a_code_is_asked_for_with_the_patience_the_authority_wants(
+    fake_entra: FakeEntra, program: Application
+) -> None:
+    client = public(fake_entra, program)
+    await signed_in(fake_entra, client)
+    client._desk.gate.note(429, 100.0)
+    with pytest.raises(Throttled) as caught:
+        await signed_in(fake_entra, client)
+    assert 99 < caught.value.retry_after <= 100
+    assert fake_entra.count("devicecode") == 1
 
 
 async def test_one_user_s_trouble_is_not_another_s(fake_entra: FakeEntra, program: Application) -> None:

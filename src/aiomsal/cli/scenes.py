@@ -291,7 +291,8 @@ def _others(measured: Measured) -> int:
 
 
 def _unserved(measured: Measured) -> str:
-    return f"{_others(measured):,} of the {len(measured.calls) - 1:,} others got no token"
+    others = len(measured.calls) - 1
+    return f"{others - _others(measured):,} of the {others:,} others got a token"
 
 
 def _stall(naive: Measured, ours: Measured) -> Figure:

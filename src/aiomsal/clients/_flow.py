@@ -92,12 +92,18 @@ def asked_in(flow: Mapping[str, Any], settings: Settings) -> SignInRequest:
     """What was asked in a flow of this client.
 
     Raises:
-        TypeError, ValueError: it is none.
+        SignInError: there is none: for whoever has no session, or has answered already.
+        TypeError, ValueError: it is something else.
     """
-    if not isinstance(flow, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] -- sessions get lost
+    if not flow:
+        raise SignInError(
+            "no sign-in was begun in this session: it was answered before, or the session's cookie did not come back "
+            "(it is for https only, for another host, or over 4 KB): begin again",
+            code="no_flow",
+        )
+    if not isinstance(flow, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] -- texts
         raise TypeError(
-            f"flow is what begin_sign_in returned, not {type(cast('object', flow)).__name__}: "
-            "was it kept in the user's session, and did its cookie come back?"
+            f"flow is what begin_sign_in returned, a dict, not {type(cast('object', flow)).__name__}: json.loads it"
         )
     broken = [name for name in (*_NEEDED, *_TEXTS) if not _is_text(flow.get(name))]
     broken += [name for name in _NEEDED if flow.get(name) == ""]

@@ -93,7 +93,8 @@ def account_id_of(options: Mapping[str, Any]) -> str:
         _refuse_account(account)
     elif "@" in account:
         raise ValueError(
-            f"account is an Account or its home account id, not a user name: pass login_hint={account!r} instead"
+            f"account is an Account or its home account id, not a user name: keep token.account, as a web application "
+            f"does; a PublicClient also takes login_hint={account!r}"
         )
     return checked_text(account, "account")
 

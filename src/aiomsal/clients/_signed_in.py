@@ -40,14 +40,15 @@ def acquired_of(application: Application, exchange: Exchange, request: TokenRequ
         )
     if request.account not in ("", account.home_account_id):  # the token must not be taken for the other's
         raise SignInError(
-            f"{account.username or 'somebody else'} signed in, and not the account that was asked for",
+            f"{account.username or 'somebody else'} signed in, and not the account that was asked for: nothing was "
+            "kept; sign in again, with that account",
             code="wrong_account",
             correlation_id=exchange.correlation_id,
         )
     if request.login_hint and not same_username(request.login_hint, account.username):
         raise SignInError(
-            f"{account.username or 'somebody'} signed in, and the call was for {request.login_hint}: pass login_hint= "
-            "as the account is named, or account=",
+            f"{account.username or 'somebody'} signed in, and the call was for {request.login_hint}: nothing was kept; "
+            'ask again, or let the person choose, sign_in(..., prompt="select_account")',
             code="wrong_account",
             correlation_id=exchange.correlation_id,
         )

@@ -128,7 +128,7 @@ def _chosen(request: TokenRequest, accounts: tuple[Account, ...]) -> Account:
                 return account
         raise _nobody("this account has not signed in here, or has signed out")
     if not accounts:
-        raise _nobody("nobody has signed in")
+        raise _nobody("nobody has signed in: sign in first (a PublicClient is given a way to ask, sign_in=Browser())")
     fitting: tuple[Account, ...] = accounts
     if request.login_hint:
         fitting = tuple(account for account in accounts if same_username(account.username, request.login_hint))

@@ -77,6 +77,8 @@ class PublicClient(UserClient):
         threads: int = 32,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        if isinstance(sign_in, type):
+            raise TypeError(f"pass sign_in={sign_in.__name__}(...), not its class")
         if sign_in is not None and not callable(getattr(sign_in, "sign_in", None)):
             raise TypeError(
                 f"sign_in is a way to ask a person, such as Browser() or DeviceCode(...), not {type(sign_in).__name__}"

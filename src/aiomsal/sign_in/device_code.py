@@ -42,6 +42,10 @@ class DevicePrompt:
     expires_at: float
     """When the code ends, in epoch seconds."""
 
+    def __str__(self) -> str:
+        """The message, so that `DeviceCode(print)` is enough."""
+        return self.message
+
 
 class DeviceCode:
     """Sign-in by device code: for programs without a browser.
