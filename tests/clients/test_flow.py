@@ -81,12 +81,19 @@ def test_a_flow_that_was_changed_is_none(change: dict[str, Any]) -> None:
         CLIENT.answered({**begun(), **change}, {"state": "", "code": "the-code"})
 
 
-@pytest.mark.parametrize("lost", [None, "{}", []], ids=repr)
+@pytest.mark.parametrize("lost", [None, {}, ""], ids=repr)
 def test_a_flow_that_was_lost_is_told_to_be_lost(lost: Any) -> None:
-    with pytest.raises(TypeError, match="did its cookie come back"):
+    with pytest.raises(SignInError, match="cookie did not come back") as caught:
         CLIENT.answered(lost, {})
+    assert caught.value.code == "no_flow"
+
+
+@pytest.mark.parametrize("wrong", ["{}", ["state"], 7], ids=repr)
+def test_what_is_no_mapping_is_neither_a_flow_nor_an_answer(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"json\.loads it"):
+        CLIENT.answered(wrong, {})
     with pytest.raises(TypeError, match="query or form"):
-        CLIENT.answered(begun(), lost)
+        CLIENT.answered(begun(), wrong)
 
 
 @pytest.mark.parametrize(

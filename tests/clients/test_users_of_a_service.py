@@ -18,9 +18,11 @@ from aiomsal import (
     InteractionRequired,
     InvalidClient,
     SignInClient,
+    SignInError,
     TokenManager,
 )
 from aiomsal._token import decode_claims
+from aiomsal.clients._gate import STRIKES
 from aiomsal.clients.confidential import ConfidentialClient
 from aiomsal.testing import EntraError, FederatedCredential
 
@@ -136,6 +138,40 @@ async def test_an_answer_about_another_user_is_refused(kind: str, fake_entra: Fa
         await acquire(client, "Mail.Read", session=acquired.session, account=home(acquired))
     assert caught.value.code == "account_mismatch"
     assert fake_entra.count("token.refresh_token") == 1
+
+
+@pytest.mark.parametrize("client_info_at_first", [True, False])
+async def test_without_client_info_an_answer_about_another_user_is_known_by_its_id_token(
+    client_info_at_first: bool, fake_entra: FakeEntra, website: Application
+) -> None:
+    fake_entra.configure(client_info=client_info_at_first)
+    client = confidential(fake_entra, website)
+    acquired = await visited(fake_entra, client)
+    fake_entra.configure(client_info=False)
+    token, session = await acquire(client, "Mail.Read", session=acquired.session, account=home(acquired))
+    assert token.account == acquired.token.account  # her own answer is hers without it
+    fake_entra.fault("token.refresh_token", answer_for=BEN)
+    with pytest.raises(AuthorityError, match="another account"):
+        await acquire(client, "Files.Read", session=session, account=home(acquired))
+    assert fake_entra.count("token.refresh_token") == 2
+
+
+async def test_what_a_visitor_sends_that_is_no_text_is_no_trouble_of_the_authority_s(
+    fake_entra: FakeEntra, website: Application
+) -> None:
+    client = confidential(fake_entra, website)
+    for _ in range(2 * STRIKES):
+        flow, params = await answer_to(fake_entra, client)
+        with pytest.raises(SignInError) as caught:
+            await client.complete_sign_in(flow, {**params, "code": "\udc00"})
+        assert caught.value.code == "no_code"
+        with pytest.raises(ValueError, match="one scope a string"):
+            client.request(("\udc00/.default",), {})
+        for name in ("account", "login_hint"):
+            with pytest.raises(ValueError, match=name):
+                client.sign_in_request(("User.Read",), {name: "\udc00"})
+    assert fake_entra.count("token") == 0
+    assert (await visited(fake_entra, client)).token.account is not None  # the breaker has not opened
 
 
 async def test_one_user_s_trouble_is_neither_another_s_nor_the_application_s(

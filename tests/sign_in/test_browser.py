@@ -282,6 +282,17 @@ async def test_what_a_function_of_the_user_s_raises_is_the_cause(which: str, is_
     assert await nobody_listens(port_of(authority))
 
 
+async def test_an_exception_that_is_its_own_cause_is_looked_at_once() -> None:
+    def broken(_url: str) -> None:
+        first, second = OSError("first"), OSError("second")
+        first.__cause__, second.__cause__ = second, first
+        raise first
+
+    with pytest.raises(SignInError, match=r"open failed.*OSError") as caught:
+        await sign_in(Authority(), open=broken)
+    assert str(caught.value.__cause__) == "first"
+
+
 def fails_to_start(url: str) -> None:
     raise subprocess.CalledProcessError(1, ["firefox", url])
 

@@ -62,6 +62,19 @@ def port_in(url: str) -> int:
     return port
 
 
+@pytest.mark.parametrize("how", ["login_hint", "account"])
+async def test_the_page_tells_whoever_is_not_the_one_the_call_is_for(how: str, house: House, app: Application) -> None:
+    browser = ScriptedBrowser(house.entra, BEN)
+    tokens = program(house, app, Browser(open=browser))
+    with pytest.raises(SignInError) as caught:
+        await tokens.get("User.Read", **{how: ANN if how == "login_hint" else "somebody.else"})  # type: ignore[misc]
+    assert caught.value.code == "wrong_account"
+    page = await told(browser)
+    assert "You are signed in" not in page.body
+    assert "nothing was kept" in page.body
+    assert await tokens.accounts() == ()
+
+
 async def test_two_hundred_callers_open_one_window(house: House, app: Application) -> None:
     browser = ScriptedBrowser(house.entra, ANN)
     tokens = program(house, app, Browser(open=browser))
