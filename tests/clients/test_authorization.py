@@ -136,12 +136,14 @@ async def test_the_token_is_for_its_scopes_and_the_others_are_consented_to(
     fake_entra: FakeEntra, website: Application
 ) -> None:
     client = confidential(fake_entra, website)
-    acquired = await visited(fake_entra, client, extra_scopes_to_consent=["Mail.Read"])
+    vault = "https://vault.azure.net/user_impersonation"
+    fake_entra.require_interaction(ANN, scope=vault, error=EntraError(65001))
+    acquired = await visited(fake_entra, client, extra_scopes_to_consent=["Mail.Read", vault])
     asked = fake_entra.requests[-1]
     assert asked.kind == "token.authorization_code"
     assert set(asked.scope.split()) == {"User.Read", "offline_access", "openid", "profile"}
     assert acquired.token.scopes == ("User.Read", "openid", "profile")
-    assert (await acquire(client, "Mail.Read", session=acquired.session, account=home(acquired))).token
+    assert (await acquire(client, vault, session=acquired.session, account=home(acquired))).token
 
 
 async def test_a_claims_challenge_is_met_by_a_sign_in_that_brings_it(

@@ -250,7 +250,7 @@ async def a_day_of_services(house: House, certificate: ClientCertificate, diary:
         await attempt(diary, tokens, GRAPH)  # stale: the refresh fails behind it, and that is logged
         await landed(tokens)
         house.entra.clear_faults()
-        credential = tokens._client._credential  # type: ignore[attr-defined]
+        credential = tokens._client._desk._credential  # type: ignore[attr-defined]
         diary.see("credential", credential)
         for assertion, _ in getattr(credential, "_signed", {}).values():
             diary.hide("client assertion", assertion)
@@ -310,7 +310,7 @@ async def a_day_of_people(house: House, diary: Diary, store: RecordingStore) -> 
             await tokens.sign_in("User.Read")
         diary.see_error(caught.value)
         for prompt in who.prompts:
-            diary.see("prompt", prompt, DeviceCode(who.told))
+            diary.see("prompt", repr(prompt), DeviceCode(who.told))  # its str is what is to be shown
     for fault in ({"status": 400}, {"garbage": True}, {"error": EntraError(70000)}, {"error": EntraError(50076)}):
         entra.fault("token.device_code", times=1, **fault)
         with contextlib.suppress(TokenError):

@@ -258,7 +258,7 @@ def test_a_confidential_client_must_prove_itself_to_redeem(fake_entra: FakeEntra
         ({"response_type": None}, "invalid_request", 900144),
         ({"response_mode": "web_message"}, "invalid_request", 70007),
         ({"scope": None}, "invalid_request", 900144),
-        ({"scope": "api://a/Read api://b/Read"}, "invalid_scope", 70011),
+        ({"scope": "api://a/Read api://a/.default"}, "invalid_scope", 70011),
         ({"prompt": "please"}, "invalid_request", 90023),
         ({"max_age": "-1"}, "invalid_request", 9002313),
         ({"claims": "[]"}, "invalid_request", 90023),

@@ -98,7 +98,7 @@ class _Authorization(Purpose):
             raise RefusedError(90023, f"The value '{prompt}' of the parameter 'prompt' is not supported.")
         return cls(
             client_id=back.application.client_id,
-            scopes=Scopes.parse(get("scope", "")),
+            scopes=Scopes.parse(get("scope", ""), for_token=False),
             claims=requested_claims(call),
             prompt=prompt,
             login_hint=get("login_hint", ""),

@@ -23,8 +23,8 @@ class Scopes:
     openid: frozenset[str]
 
     @classmethod
-    def parse(cls, text: str) -> Scopes:
-        """Read the parameter "scope", or refuse it."""
+    def parse(cls, text: str, *, for_token: bool = True) -> Scopes:
+        """Read the parameter "scope", or refuse it. A token is for one resource; the sign-in page may ask for several."""
         asked = tuple(sorted(set(text.split())))
         if not asked:
             raise missing("scope")
@@ -32,9 +32,9 @@ class Scopes:
         split = [_split(scope) for scope in ours]
         resources = {resource for resource, _ in split}
         permissions = tuple(permission for _, permission in split)
-        if len(resources) > 1:
+        if len(resources) > 1 and for_token:
             raise RefusedError(70011, f"The scopes '{' '.join(ours)}' belong to more than one resource: ask for one.")
-        if ".default" in permissions and len(permissions) > 1:
+        if ".default" in permissions and len(permissions) > len(resources):
             raise RefusedError(70011, f"'.default' cannot be combined with other scopes of a resource: '{text}'.")
         return cls(next(iter(resources), GRAPH), permissions, asked, OPENID_SCOPES.intersection(asked))
 
@@ -45,8 +45,8 @@ class Scopes:
 
     def contains(self, scope: str) -> bool:
         """Say whether a scope, with its resource or without, is among those asked."""
-        resource, permission = _split(scope)
-        return scope in self.openid or (resource == self.resource and permission in self.permissions)
+        asked = {_split(each) for each in self.asked if each not in OPENID_SCOPES}
+        return scope in self.openid or _split(scope) in asked
 
 
 def _split(scope: str) -> tuple[str, str]:
