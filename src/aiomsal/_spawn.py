@@ -135,6 +135,19 @@ async def unhurried(future: Future[T]) -> T:
     return future.result()
 
 
+async def abandonable(future: Future[T]) -> T:
+    """The result of a worker thread's future that nobody needs who leaves."""
+    home = here()
+    waiter = home.waiter()
+    future.add_done_callback(lambda _: home.call_soon(waiter.wake))
+    try:
+        await waiter.wait()
+    except anyio.get_cancelled_exc_class():
+        future.cancel()
+        raise
+    return future.result()
+
+
 def is_cancellation(error: BaseException) -> bool:
     """Whether it cancels a task, of asyncio or of the library that runs this one."""
     return isinstance(error, (asyncio.CancelledError, anyio.get_cancelled_exc_class()))

@@ -13,7 +13,7 @@ import anyio
 from aiomsal._client import Attempt
 from aiomsal._errors import AuthorityUnavailable, Throttled, TokenError
 from aiomsal._flight import Flights
-from aiomsal._spawn import here, unhurried
+from aiomsal._spawn import abandonable, unhurried
 
 from ._exchange import Exchange, current
 from ._gate import Gate
@@ -98,7 +98,7 @@ class Desk:
     async def ask_for_sign_in(self, authority: str, question: Callable[[Application, Exchange], T]) -> T:
         """The same in the threads for sign-ins; cancelled, it leaves at once, and the answer falls to the ground."""
         process, question = self._here(), await self._proven(question)
-        return await self._asked(process, process.sign_in_threads, authority, question, _abandonable)
+        return await self._asked(process, process.sign_in_threads, authority, question, abandonable)
 
     async def work_out(self, authority: str, task: Callable[[Application], T]) -> T:
         """Have MSAL do what needs no request, once the authority's metadata is here; cancelled, it leaves at once."""
@@ -106,7 +106,7 @@ class Desk:
         if authority not in process.counters:
             await process.gate.admit(Attempt(0, None, anyio.current_time() + OPENING_TAKES))
         threads = process.sign_in_threads
-        return await self._asked(process, threads, authority, lambda application, _: task(application), _abandonable)
+        return await self._asked(process, threads, authority, lambda application, _: task(application), abandonable)
 
     async def _proven(self, question: Callable[[Application, Exchange], T]) -> Callable[[Application, Exchange], T]:
         """The question, asked with proof of who we are."""
@@ -169,7 +169,7 @@ class Desk:
             if failure is not None:  # for the first attempt the caller has been admitted
                 await process.gate.admit(Attempt(number, failure, deadline))
             try:
-                return await _clean(_abandonable, process.threads.submit(copy_context().run, work))
+                return await _clean(abandonable, process.threads.submit(copy_context().run, work))
             except (AuthorityUnavailable, Throttled) as error:  # whether to try again is the gate's to say
                 failure, number = error, number + 1
 
@@ -241,16 +241,3 @@ async def _clean(wait: Callable[[Future[T]], Awaitable[T]], future: Future[T]) -
         return await wait(future)
     except TokenError as error:
         raise error.with_traceback(None) from error.__cause__
-
-
-async def _abandonable(future: Future[T]) -> T:
-    """The result of a worker thread's future that nobody needs who leaves."""
-    home = here()
-    waiter = home.waiter()
-    future.add_done_callback(lambda _: home.call_soon(waiter.wake))
-    try:
-        await waiter.wait()
-    except anyio.get_cancelled_exc_class():
-        future.cancel()
-        raise
-    return future.result()

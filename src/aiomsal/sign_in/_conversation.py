@@ -9,10 +9,12 @@ from urllib.parse import parse_qsl
 
 import h11
 
-from ._pages import HEADERS, Page, refused
+from ._pages import refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from ._pages import Shown
 
 MOST_HEAD: Final = 32 * 1024
 """Bytes of a request line and its headers: browsers send the cookies of all that ever ran on this localhost."""
@@ -71,10 +73,10 @@ class Conversation:
         except _Refused as refusal:
             return self.reply(refusal.page)
 
-    def reply(self, page: Page) -> bytes:
+    def reply(self, page: Shown) -> bytes:
         """The response that ends the conversation."""
         body = page.html()
-        headers = [*HEADERS, ("Content-Length", str(len(body))), ("Connection", "close")]
+        headers = [*page.headers, ("Content-Length", str(len(body))), ("Connection", "close")]
         if page.status == HTTPStatus.METHOD_NOT_ALLOWED:
             headers.append(("Allow", "POST"))
         head = h11.Response(status_code=page.status, headers=headers, reason=HTTPStatus(page.status).phrase)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from aiomsal._errors import TokenError
 
@@ -35,12 +35,27 @@ HEADERS: Final = (
 """What goes with each page. No CORS headers: no script of another site is to read it."""
 
 
+class Shown(Protocol):
+    """What is shown to whoever brought the answer."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]: ...
+    def html(self) -> bytes: ...
+
+
 class Page(NamedTuple):
     """A response: its status, and the text of its page, not escaped yet."""
 
     status: int
     title: str
     paragraphs: tuple[str, ...]
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """What goes with it."""
+        return HEADERS
 
     def html(self) -> bytes:
         """The document."""

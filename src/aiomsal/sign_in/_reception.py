@@ -21,7 +21,7 @@ from ._pages import refused
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ._pages import Page
+    from ._pages import Shown
 
 LOOPBACK: Final = "127.0.0.1"
 MOST_CONNECTIONS: Final = 32
@@ -76,7 +76,7 @@ class Answer:
     def __repr__(self) -> str:
         return "<Answer>"  # it holds the code
 
-    def reply(self, page: Page) -> None:
+    def reply(self, page: Shown) -> None:
         """Send the browser its page, if it is still there."""
         _say(self.connection, self._conversation.reply(page))
 

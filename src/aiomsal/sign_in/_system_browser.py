@@ -16,7 +16,7 @@ logger = logging.getLogger("aiomsal")
 _IN_A_TERMINAL: Final = frozenset({"browsh", "edbrowse", "elinks", "links", "links2", "lynx", "netrik", "w3m"})
 
 
-async def open_browser(url: str) -> bool:
+async def open_browser(url: str, name: str | None = None) -> bool:
     """Have the standard library's `webbrowser` open a URL; False if there is no browser, or none but in a terminal.
 
     It may take as long as the browser is open, in a thread that holds up nobody: neither the end of the program, nor
@@ -27,7 +27,7 @@ async def open_browser(url: str) -> bool:
 
     def work() -> None:
         try:
-            opened.append(_open(url))
+            opened.append(_open(url, name))
         except Exception as error:  # noqa: BLE001 -- for us it comes to the same: no browser
             logger.debug("webbrowser raised %s", type(error).__name__)  # and not its text: the URL may be in it
         waiter.home.call_soon(waiter.wake)
@@ -38,10 +38,10 @@ async def open_browser(url: str) -> bool:
     return opened == [True]
 
 
-def _open(url: str) -> bool:
+def _open(url: str, name: str | None) -> bool:
     import webbrowser  # asks the desktop for its settings: not on the event loop
 
-    browser = webbrowser.get()
+    browser = webbrowser.get(name) if name else webbrowser.get()
     names = {Path(name).name for name in _names(getattr(browser, "name", ""))}
     return not names & _IN_A_TERMINAL and browser.open(url)  # one in a terminal would take the program's own
 
