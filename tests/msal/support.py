@@ -38,7 +38,7 @@ async def signed_in(
     entra: FakeEntra, app: msal.PublicClientApplication, username: str = ANN, scopes: list[str] = MAIL
 ) -> dict[str, Any]:
     """Sign in as a web application would, and return the account."""
-    flow = await app.initiate_auth_code_flow(scopes, "http://localhost", response_mode="query")
+    flow = await app.initiate_auth_code_flow(scopes, "http://localhost", response_mode="form_post")
     result = await app.acquire_token_by_auth_code_flow(flow, entra.authorize(flow["auth_uri"], username).params)
     assert "access_token" in result, result
     [account] = await app.get_accounts(username)

@@ -22,9 +22,10 @@ DISCOVERY = "discovery"
 
 
 def test_the_constructor_asks_nobody(fake_entra: FakeEntra, service: Application) -> None:
+    before = threading.active_count()
     app = confidential(fake_entra, service)
     assert fake_entra.count() == 0
-    assert threading.active_count() == threading.active_count()
+    assert threading.active_count() == before
     assert not hasattr(app, "token_cache")
 
 
