@@ -62,6 +62,7 @@ ARROWS: dict[str, set[str]] = {
     # beside it: they meet the manager through the protocols of `_client`, and neither imports the other
     "sign_in": {"_asked", "_client", "_errors", "_spawn"},
     "clients": {"_asked", "_client", "_errors", "_flight", "_spawn", "_token", "sign_in"},
+    "msal": {"_errors", "_flight", "_spawn", "_turns", "sign_in"},
     # on top
     "": {"_asked", "_client", "_errors", "_manager", "_stats", "_token", "clients", "sign_in", "stores"},
     "testing": {"_asked", "_client", "_errors", "_spawn", "_token"},
@@ -79,8 +80,8 @@ NAMES: dict[tuple[str, str], set[str]] = {
 HOMES: dict[str, set[str]] = {
     "asyncio": {"_spawn", "cli", "testing._entra.connection", "testing._entra.server"},
     "trio": {"_spawn"},
-    "msal": {"clients._msal", "clients._session_cache", "cli.naive"},  # the demo shows the naive way
-    "requests": {"clients._transport", "testing._entra.session"},  # within a process, FakeEntra raises what it would
+    "msal": {"clients._msal", "clients._session_cache", "msal", "cli.naive"},  # the demo shows the naive way
+    "requests": {"clients._transport", "msal", "testing._entra.session"},  # within a process, FakeEntra raises what it would
     "cryptography": {"clients.credentials", "testing._entra.keys", "testing._entra.tls"},
     "h11": {"sign_in", "testing._entra.connection"},
     "pytest": {"testing.pytest_plugin"},

@@ -222,7 +222,10 @@ class _AsyncioHome:
 
     def call_soon(self, function: Callable[..., object], /, *args: object) -> bool:
         try:
-            self._loop.call_soon_threadsafe(function, *args)
+            if asyncio._get_running_loop() is self._loop:  # in its own thread: the loop need not be woken
+                self._loop.call_soon(function, *args)
+            else:
+                self._loop.call_soon_threadsafe(function, *args)
         except RuntimeError:  # closed
             return False
         return True

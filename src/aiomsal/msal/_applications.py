@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, cast
 
 from . import _device
@@ -547,9 +548,12 @@ def _newer(**options: object) -> dict[str, object]:
 
 def _shielded(kwargs: Mapping[str, object]) -> dict[str, object]:
     """With MSAL's `http_exceptions`, after which a token that it holds still serves, widened by a 5xx. In a thread."""
-    if kwargs.get("http_exceptions"):
-        return dict(kwargs)
+    return {"http_exceptions": _outages(), **kwargs}
+
+
+@cache
+def _outages() -> tuple[type[Exception], ...]:
     from msal.exceptions import MsalServiceError
     from requests.exceptions import RequestException
 
-    return {**kwargs, "http_exceptions": (RequestException, MsalServiceError)}
+    return RequestException, MsalServiceError

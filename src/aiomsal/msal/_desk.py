@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from aiomsal._flight import Flights
+from aiomsal._flight import Flights, NothingCame
 from aiomsal._spawn import abandonable, unhurried
 from aiomsal._turns import Turns
 
@@ -60,7 +60,11 @@ class Desk:
         flights = self._here().flights
         if key is None:
             return cast("T", await flights.join(object(), self._ask, question, account))
-        return cast("T", own(await flights.join(key, self._ask, question, account)))
+        try:
+            answer = await flights.board(key, self._ask, question, account, look=_nothing)
+        except NothingCame:  # its loop has ended, or is about to
+            answer = await flights.join(key, self._ask, question, account)
+        return cast("T", own(answer))
 
     async def remove(self, account: str | None, question: Callable[[Any], T]) -> T:
         """Have a worker thread ask MSAL while nobody works for this account; it goes on when the caller leaves."""
@@ -137,6 +141,10 @@ def own(result: T) -> T:
     if kind is list:
         return cast("T", list(map(own, cast("list[Any]", result))))
     return result
+
+
+def _nothing(*_: object) -> None:
+    """No outcome is looked for: what is remembered is in MSAL's cache."""
 
 
 def _application(process: Process) -> Any:
