@@ -17,6 +17,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import msal
+
 from benchmarks.report import Report, Row
 
 PROJECT = Path(__file__).parent.parent

@@ -81,7 +81,11 @@ HOMES: dict[str, set[str]] = {
     "asyncio": {"_spawn", "cli", "testing._entra.connection", "testing._entra.server"},
     "trio": {"_spawn"},
     "msal": {"clients._msal", "clients._session_cache", "msal", "cli.naive"},  # the demo shows the naive way
-    "requests": {"clients._transport", "msal", "testing._entra.session"},  # within a process, FakeEntra raises what it would
+    "requests": {
+        "clients._transport",
+        "msal",
+        "testing._entra.session",
+    },  # within a process, FakeEntra raises what it would
     "cryptography": {"clients.credentials", "testing._entra.keys", "testing._entra.tls"},
     "h11": {"sign_in", "testing._entra.connection"},
     "pytest": {"testing.pytest_plugin"},

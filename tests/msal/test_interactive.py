@@ -108,16 +108,19 @@ async def test_msals_parameters_arrive(fake_entra: FakeEntra, program: Applicati
     assert "access_token" in result, result
     [url] = browser.urls
     sent = asked(url)
-    assert sent.items() >= {
-        "prompt": "login",
-        "login_hint": ANN,
-        "domain_hint": "home.example",
-        "claims": claims,
-        "max_age": "600",
-        "response_mode": "form_post",
-        "ui_locales": "eo",
-        "redirect_uri": f"http://localhost:{port}",
-    }.items()
+    assert (
+        sent.items()
+        >= {
+            "prompt": "login",
+            "login_hint": ANN,
+            "domain_hint": "home.example",
+            "claims": claims,
+            "max_age": "600",
+            "response_mode": "form_post",
+            "ui_locales": "eo",
+            "redirect_uri": f"http://localhost:{port}",
+        }.items()
+    )
     assert {"Mail.Read", "https://api.example/Read"} <= set(sent["scope"].split())
     assert launching == [{"ui": "browser"}]
 
@@ -285,9 +288,7 @@ async def test_a_receiver_of_the_callers_own_is_msals_affair(
         def get_auth_response(self, *, auth_uri: str, **_: Any) -> dict[str, str]:
             return fake_entra.authorize(auth_uri, ANN).params
 
-    result = await public(fake_entra, program).acquire_token_interactive(
-        MAIL, port=8400, auth_code_receiver=Receiver()
-    )
+    result = await public(fake_entra, program).acquire_token_interactive(MAIL, port=8400, auth_code_receiver=Receiver())
     assert "access_token" in result
     assert browser.windows == 0
 

@@ -59,9 +59,7 @@ async def test_an_error_of_the_authority_is_a_dict(fake_entra: FakeEntra, servic
     assert result["error"] == "invalid_client"
 
 
-async def test_what_msal_rejects_is_rejected_with_its_exception(
-    fake_entra: FakeEntra, service: Application
-) -> None:
+async def test_what_msal_rejects_is_rejected_with_its_exception(fake_entra: FakeEntra, service: Application) -> None:
     ours = confidential(fake_entra, service)
     theirs = real.ConfidentialClientApplication(
         service.client_id,
@@ -100,16 +98,19 @@ async def test_an_authorization_code_flow_signs_in_and_silent_calls_follow(
         MAIL, REDIRECT_URI, "my state", "login", ANN, "home.example", CLAIMS, 600, "form_post"
     )
     asked = {name: value for name, [value] in parse_qs(urlsplit(flow["auth_uri"]).query).items()}
-    assert asked.items() >= {
-        "redirect_uri": REDIRECT_URI,
-        "state": "my state",
-        "prompt": "login",
-        "login_hint": ANN,
-        "domain_hint": "home.example",
-        "claims": CLAIMS,
-        "max_age": "600",
-        "response_mode": "form_post",
-    }.items()
+    assert (
+        asked.items()
+        >= {
+            "redirect_uri": REDIRECT_URI,
+            "state": "my state",
+            "prompt": "login",
+            "login_hint": ANN,
+            "domain_hint": "home.example",
+            "claims": CLAIMS,
+            "max_age": "600",
+            "response_mode": "form_post",
+        }.items()
+    )
     result = await app.acquire_token_by_auth_code_flow(flow, fake_entra.authorize(flow["auth_uri"], ANN).params)
     assert result["id_token_claims"]["preferred_username"] == ANN
     [account] = await app.get_accounts()
@@ -125,9 +126,7 @@ async def test_an_authorization_code_flow_signs_in_and_silent_calls_follow(
     assert await app.acquire_token_silent_with_error(MAIL, None) is None
 
 
-async def test_silent_hides_an_error_that_silent_with_error_shows(
-    fake_entra: FakeEntra, program: Application
-) -> None:
+async def test_silent_hides_an_error_that_silent_with_error_shows(fake_entra: FakeEntra, program: Application) -> None:
     app = public(fake_entra, program)
     account = await signed_in(fake_entra, app)
     fake_entra.revoke_refresh_tokens(ANN)
@@ -153,15 +152,18 @@ async def test_the_deprecated_code_methods_work_and_warn_as_msals(fake_entra: Fa
             MAIL, ANN, "a state", REDIRECT_URI, "code", "login", "a nonce", "home.example", CLAIMS
         )
     asked = {name: value for name, [value] in parse_qs(urlsplit(url).query).items()}
-    assert asked.items() >= {
-        "login_hint": ANN,
-        "state": "a state",
-        "response_type": "code",
-        "prompt": "login",
-        "nonce": "a nonce",
-        "domain_hint": "home.example",
-        "claims": CLAIMS,
-    }.items()
+    assert (
+        asked.items()
+        >= {
+            "login_hint": ANN,
+            "state": "a state",
+            "response_type": "code",
+            "prompt": "login",
+            "nonce": "a nonce",
+            "domain_hint": "home.example",
+            "claims": CLAIMS,
+        }.items()
+    )
     code = fake_entra.authorize(url, ANN).params["code"]
     with pytest.warns(DeprecationWarning, match="acquire_token_by_auth_code_flow"):
         result = await app.acquire_token_by_authorization_code(code, MAIL, REDIRECT_URI, "a nonce", CLAIMS)
@@ -201,12 +203,15 @@ async def test_on_behalf_of_sends_the_users_assertion(fake_entra: FakeEntra, ser
     result = await app.acquire_token_on_behalf_of("incoming", MAIL, CLAIMS, data={"extra": "1"})
     assert result["access_token"] == "for incoming"
     [sent] = desk.posts
-    assert sent.items() >= {
-        "requested_token_use": "on_behalf_of",
-        "assertion": "incoming",
-        "claims": CLAIMS,
-        "extra": "1",
-    }.items()
+    assert (
+        sent.items()
+        >= {
+            "requested_token_use": "on_behalf_of",
+            "assertion": "incoming",
+            "claims": CLAIMS,
+            "extra": "1",
+        }.items()
+    )
 
 
 @newest

@@ -103,7 +103,9 @@ async def test_on_behalf_of_shares_for_one_user_and_never_between_two(
 async def test_user_federated_identity_credentials_share_by_assertion_and_user(
     fake_entra: FakeEntra, service: Application
 ) -> None:
-    desk = Desk(fake_entra, lambda data: (200, token(f"{data['user_federated_identity_credential']} {data['username']}")))
+    desk = Desk(
+        fake_entra, lambda data: (200, token(f"{data['user_federated_identity_credential']} {data['username']}"))
+    )
     app = confidential(fake_entra, service, http_client=desk)
     method = app.acquire_token_by_user_federated_identity_credential
     asked = [(assertion, user) for assertion in ("a", "b") for user in (ANN, BEN)] * 5
@@ -241,7 +243,9 @@ async def test_a_removal_whose_caller_left_is_carried_out(fake_entra: FakeEntra,
 
 PLAIN = st.none() | st.booleans() | st.text(max_size=3)
 NESTED = st.recursive(
-    PLAIN | st.integers(), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner), max_leaves=6
+    PLAIN | st.integers(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner),
+    max_leaves=6,
 )
 FIELDS = st.tuples(
     st.sampled_from(["silent", "for_client"]),

@@ -47,9 +47,7 @@ async def test_so_it_does_for_a_user(fake_entra: FakeEntra, program: Application
         assert result["token_source"] == "cache"
 
 
-async def test_http_exceptions_bring_msals_way_back(
-    fake_entra: FakeEntra, service: Application, aging: None
-) -> None:
+async def test_http_exceptions_bring_msals_way_back(fake_entra: FakeEntra, service: Application, aging: None) -> None:
     app = confidential(fake_entra, service)
     await app.acquire_token_for_client(GRAPH)
     fake_entra.fault("token", status=503)
