@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import msal
 
@@ -127,21 +127,10 @@ def _results(home: Path, options: tuple[str, ...]) -> dict[str, str]:
     report = home / "report.xml"
     paths = [str(home), str(PROJECT), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    command = (
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "offline",
-        "-p",
-        "no:cacheprovider",
-        "--continue-on-collection-errors",
-        f"--junitxml={report}",
-        "-c",
-        os.devnull,
-    )
+    without = ("-p", "no:cacheprovider", "-p", "no:asyncio")
+    command = ("-m", "pytest", "-q", "-p", "offline", *without, "--continue-on-collection-errors", "-c", os.devnull)
     subprocess.run(
-        [sys.executable, *command, "--rootdir", str(home), *options, *map(str, files)],
+        [sys.executable, *command, "--rootdir", str(home), f"--junitxml={report}", *options, *map(str, files)],
         cwd=home,
         env=environment,
         stdout=subprocess.DEVNULL,
@@ -149,7 +138,7 @@ def _results(home: Path, options: tuple[str, ...]) -> dict[str, str]:
     )
     return {
         f"{case.get('classname')}.{case.get('name')}": case[0].tag if len(case) and case[0].tag in _BAD else "passed"
-        for case in ElementTree.parse(report).iter("testcase")
+        for case in ET.parse(report).iter("testcase")
     }
 
 

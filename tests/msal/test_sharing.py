@@ -7,6 +7,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
+import msal as real
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,9 +98,7 @@ async def test_on_behalf_of_shares_for_one_user_and_never_between_two(
     assert b"ann" not in repr(app._desk._here().flights._aloft).encode()
 
 
-@pytest.mark.skipif(
-    not hasattr(msal.TokenCache, "_get_app_metadata") or not hasattr(msal, "AutoRefresher"), reason="an older MSAL"
-)
+@pytest.mark.skipif(not hasattr(real.ClientApplication, "ACQUIRE_TOKEN_BY_USER_FIC_ID"), reason="an older MSAL")
 async def test_user_federated_identity_credentials_share_by_assertion_and_user(
     fake_entra: FakeEntra, service: Application
 ) -> None:
