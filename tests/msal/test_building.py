@@ -163,7 +163,10 @@ async def test_a_class_of_the_users_own_inherits_from_it(fake_entra: FakeEntra, 
 
 
 def test_what_copy_looks_for_is_not_looked_for_in_msal(fake_entra: FakeEntra, service: Application) -> None:
-    twin = copy.copy(confidential(fake_entra, service))
+    app = confidential(fake_entra, service)
+    with pytest.raises(AttributeError, match="object has no attribute '__array__'"):
+        app.__array__  # noqa: B018
+    twin = copy.copy(app)
     assert "access_token" in asyncio.run(twin.acquire_token_for_client(GRAPH))
 
 
@@ -176,7 +179,8 @@ def test_a_forked_child_builds_its_own(fake_entra: FakeEntra, service: Applicati
     child = os.fork()
     if child == 0:
         try:
-            unbuilt = app._desk.built is None
+            unbuilt = app._desk.built is None and app._desk._here() in app._desk._processes.values()
+            unbuilt = unbuilt and len(app._desk._processes) == 1
             result = asyncio.run(app.acquire_token_for_client(GRAPH))
             os._exit(0 if unbuilt and result["token_source"] == "identity_provider" else 1)
         except BaseException:

@@ -200,9 +200,10 @@ async def test_different_requests_take_turns(fake_entra: FakeEntra, program: App
     app = public(fake_entra, program)
     first = asyncio.ensure_future(app.acquire_token_interactive(MAIL))
     await opened(browser)
-    second = asyncio.ensure_future(app.acquire_token_interactive(["User.Read"]))
+    second = asyncio.ensure_future(app.acquire_token_interactive(MAIL, login_hint=BEN))
     await settled()
-    assert browser.windows == 1
+    process = app._desk._here()
+    assert (len(process.sign_ins), len(process.turns), browser.windows) == (2, 1, 1)
     browser.sign_in(ANN)
     await first
     await opened(browser, 2)

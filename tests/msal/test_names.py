@@ -43,6 +43,7 @@ def test_each_name_of_msal_is_found() -> None:
             assert (thing is getattr(real, name)) == (name not in CLASSES), name
     assert msal.__version__ == real.__version__
     assert set(msal.__all__) <= set(dir(msal))
+    assert "Prompt" in vars(msal)  # found once
 
 
 def test_a_name_that_msal_has_not_is_an_error_that_says_so() -> None:

@@ -113,6 +113,19 @@ async def test_user_federated_identity_credentials_share_by_assertion_and_user(
     assert len(desk.posts) == 4
 
 
+@pytest.mark.skipif(not hasattr(real.ClientApplication, "ACQUIRE_TOKEN_BY_USER_FIC_ID"), reason="an older MSAL")
+async def test_what_a_client_asks_for_itself_shares_by_all_that_is_sent(
+    fake_entra: FakeEntra, service: Application
+) -> None:
+    desk = Desk(fake_entra, lambda data: (200, token(f"{data.get('fmi_path')} {data.get('claims')}")))
+    app = confidential(fake_entra, service, http_client=desk)
+    claims = '{"access_token":{}}'
+    asked = [{"fmi_path": "a"}, {"fmi_path": "b"}, {"claims_challenge": claims}, {"forwarded_client_claims": "{}"}] * 3
+    results = await asyncio.gather(*[app.acquire_token_for_client(GRAPH, **each) for each in asked])
+    assert [each["access_token"] for each in results[:2]] == ["a None", "b None"]
+    assert len(desk.posts) == 4
+
+
 async def test_a_managed_identity_is_asked_once_for_each_resource() -> None:
     machine = Machine()
     machine.open.clear()
@@ -223,6 +236,12 @@ async def test_a_removal_waits_for_the_refresh_that_would_undo_it(fake_entra: Fa
     assert list(app.token_cache.search("RefreshToken", query={"home_account_id": ann["home_account_id"]})) == []
 
 
+async def test_removals_of_one_account_take_turns(fake_entra: FakeEntra, program: Application) -> None:
+    app = public(fake_entra, program)
+    ann = await signed_in(fake_entra, app)
+    assert await crowd(lambda: app.remove_account(ann), 5) == [None] * 5
+
+
 async def test_a_removal_whose_caller_left_is_carried_out(fake_entra: FakeEntra, program: Application) -> None:
     app = public(fake_entra, program)
     ann = await signed_in(fake_entra, app)
@@ -309,6 +328,15 @@ def test_changing_one_field_changes_the_key(call: Any, place: int) -> None:
 )
 def test_what_cannot_be_compared_has_no_key(call: Any) -> None:
     assert key_of(*call) is None
+
+
+def test_types_count_where_python_says_equal() -> None:
+    def key(scopes: Any, value: object) -> object:
+        return key_of("m", scopes, None, (), {"value": value})
+
+    assert key(["s"], 1) == key(["s"], 1)
+    assert key(["s"], 1) != key(["s"], True)
+    assert key(["s"], 1) != key(("s",), 1)
 
 
 def test_a_secret_is_not_in_its_key() -> None:
