@@ -8,7 +8,7 @@ have none; an ignore that is not needed any more is an error too.
 
 from __future__ import annotations
 
-from typing import assert_type
+from typing import Any, assert_type
 
 import pytest
 
@@ -29,6 +29,7 @@ from aiomsal import (
     TokenManager,
     TokenSource,
     TokenStore,
+    msal,
 )
 from aiomsal.testing import FakeClock, FakeEntra, ScriptedAcquisition, ScriptedClient, ScriptedUserClient
 
@@ -173,3 +174,12 @@ def test_a_name_that_does_not_exist_is_refused() -> None:
         _ = aiomsal.ConfidentialCleint  # type: ignore[attr-defined]
     with pytest.raises(AttributeError):
         _ = aiomsal.testing.FakeEntro  # type: ignore[attr-defined]
+
+
+async def types_of_msal_awaited(app: msal.PublicClientApplication) -> None:
+    assert_type(app, msal.PublicClientApplication)
+    assert_type(await app.ready(), msal.PublicClientApplication)
+    [account] = assert_type(await app.get_accounts(), list[dict[str, Any]])
+    assert_type(await app.acquire_token_silent(["User.Read"], account), dict[str, Any] | None)
+    assert_type(await app.acquire_token_interactive(["User.Read"]), dict[str, Any])
+    assert_type(await app.is_pop_supported(), bool)
