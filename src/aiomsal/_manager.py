@@ -424,21 +424,26 @@ class TokenManager:
         old = held.token
         pause = PAUSE
         try:
-            return await self._fly(held.request, None, stale=True)
-        except (NothingCame, GeneratorExit):
+            token = await self._fly(held.request, None, stale=True)
+        except GeneratorExit:  # the loop is gone, and perhaps the lock is held by the code that was interrupted
             raise
         except BaseException as error:
-            self._refresh_failed += 1
-            if isinstance(error, Throttled):
-                pause = max(pause, error.retry_after)
-            rest = held.usable_until - self._clock()
-            logger.warning("a refresh failed (%s); the token held works for %.0f s more", _name(error), rest)
+            if not isinstance(error, NothingCame):
+                self._refresh_failed += 1
+                if isinstance(error, Throttled):
+                    pause = max(pause, error.retry_after)
+                rest = held.usable_until - self._clock()
+                logger.warning("a refresh failed (%s); the token held works for %.0f s more", _name(error), rest)
+            self._postpone(held, old, pause)
             raise
-        finally:
-            now = self._clock()
-            if held.token is old or held.fresh_until <= now:  # not one that came meanwhile and is fresh
-                with self._flights.guard():
-                    held.postpone(now, pause)
+        self._postpone(held, old, pause)
+        return token
+
+    def _postpone(self, held: Held, old: Token, pause: float) -> None:
+        now = self._clock()
+        if held.token is old or held.fresh_until <= now:  # not one that came meanwhile and is fresh
+            with self._flights.guard():
+                held.postpone(now, pause)
 
     async def _fly(self, request: TokenRequest, rejected: Token | None, *, stale: bool = False) -> Token:
         number = next(self._numbers)

@@ -86,6 +86,12 @@ def subjects_of(session: bytes, account: str) -> set[tuple[str, str]]:
     return {(_text(claims, "iss"), _text(claims, "sub")) for claims in known if _text(claims, "sub")}
 
 
+def refresh_token_of(session: bytes, account: str) -> str:
+    """The refresh token of a home account id; empty without one."""
+    entries = read(session)[REFRESH_TOKEN]
+    return next((_text(entry, "secret") for entry in entries if entry.get("home_account_id") == account), "")
+
+
 def merged(session: bytes | None, update: bytes, *, sign_in: bool) -> bytes:
     """See `SignInClient.merge`."""
     ours, theirs = read(session or b""), read(update)

@@ -14,7 +14,7 @@ from ._authorization import AuthorizationSteps
 from ._flow import checked_redirect_uri
 from ._requests import read_sign_in_request
 from ._results import error_of, home_account_of, subject_of, token_of
-from ._session import accounts_of, merged, profiles_of, subjects_of, without
+from ._session import accounts_of, merged, profiles_of, refresh_token_of, subjects_of, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -86,6 +86,10 @@ class UserClient:
         """By refresh token; `AccountRequired` without a session, at once, by neither thread nor network."""
         account = _chosen(request, () if session is None else accounts_of(session))
         assert session is not None, "somebody is in it"
+        refresh_token = refresh_token_of(session, account.home_account_id)
+        while (left := await self._desk.left_behind(refresh_token)) is not None:
+            session = merged(session, left.session or b"", sign_in=False)
+            refresh_token = refresh_token_of(session, account.home_account_id)
 
         def ask(application: Application, exchange: Exchange) -> Acquired:
             exchange.cache.load(session)
@@ -108,7 +112,7 @@ class UserClient:
             token = token_of(exchange, request, tenant_id=application.authority.tenant, account=account)
             return Acquired(token, exchange.cache.dump())
 
-        return await self._desk.ask(request.authority, ask)
+        return await self._desk.ask_by_refresh_token(request.authority, ask, refresh_token)
 
 
 def _is_another(exchange: Exchange, session: bytes, account: str) -> bool:
