@@ -30,6 +30,7 @@ from aiomsal import (
     MemoryStore,
     Throttled,
     Token,
+    TokenError,
 )
 from aiomsal._spawn import here
 from aiomsal.testing import EntraError, FakeClock, FakeEntra
@@ -635,6 +636,26 @@ def test_a_loop_that_was_left_in_flight_leaves_its_refresh_token_to_the_next(
         loop.run_until_complete(landed(ann.tokens))
         loop.close()
     run_trio(ann.still_works)
+
+
+@pytest.mark.parametrize("trouble", [{"status": 503}, {"reset": True}, {"error": EntraError(50076)}], ids=str)
+def test_what_a_dead_loop_left_is_not_lost_to_whoever_fails_to_go_on_from_it(trouble: Any, room: Room) -> None:
+    loop = asyncio.new_event_loop()
+    ann, gate = in_the_air(loop, room)
+    loop.close()
+    gate.release()
+    run_asyncio(until, lambda: room.entra.requests[-1].status == 200)
+
+    async def fails() -> None:
+        with pytest.raises(TokenError):
+            await ann.get_silent("Mail.Read")
+
+    room.entra.fault(REFRESH, **trouble)
+    run_asyncio(fails)
+    room.entra.clear_faults()
+    run_trio(ann.still_works)
+    sent = room.wire.sent
+    assert sent[0] not in sent[1:]
 
 
 @pytest.mark.parametrize("run", RUNNERS)

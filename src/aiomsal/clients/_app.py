@@ -107,7 +107,8 @@ class Desk:
         """What came, or is to come, of a refresh token that was sent from a loop that has ended or stands still.
 
         Nobody may be there to save it, and the refresh token may have been used up: whoever has the lock now goes on
-        from its successor. None where none was sent, or nothing came.
+        from its successor. None where none was sent, or nothing came. It stays here until `taken_over`: whoever fails
+        to go on from it leaves it to the next.
         """
         name, sent = _name(refresh_token), self._here().sent
         future = sent.get(name)
@@ -116,8 +117,15 @@ class Desk:
         waiter = here().waiter()
         future.add_done_callback(lambda _: waiter.home.call_soon(waiter.wake))
         await waiter.wait()
-        sent.pop(name, None)  # not before: who is cancelled while waiting leaves it to the next
-        return None if future.cancelled() else future.result()
+        if future.cancelled():
+            sent.pop(name, None)
+            return None
+        return future.result()
+
+    def taken_over(self, refresh_tokens: list[str]) -> None:
+        """What was left behind of these is in a session that came after."""
+        for refresh_token in refresh_tokens:
+            self._here().sent.pop(_name(refresh_token), None)
 
     async def ask_for_sign_in(self, authority: str, question: Callable[[Application, Exchange], T]) -> T:
         """The same in the threads for sign-ins; cancelled, it leaves at once, and the answer falls to the ground."""

@@ -86,9 +86,10 @@ class UserClient:
         """By refresh token; `AccountRequired` without a session, at once, by neither thread nor network."""
         account = _chosen(request, () if session is None else accounts_of(session))
         assert session is not None, "somebody is in it"
-        refresh_token = refresh_token_of(session, account.home_account_id)
-        while (left := await self._desk.left_behind(refresh_token)) is not None:
+        refresh_token, used_up = refresh_token_of(session, account.home_account_id), list[str]()
+        while (left := await self._desk.left_behind(refresh_token)) is not None and refresh_token not in used_up:
             session = merged(session, left.session or b"", sign_in=False)
+            used_up.append(refresh_token)
             refresh_token = refresh_token_of(session, account.home_account_id)
 
         def ask(application: Application, exchange: Exchange) -> Acquired:
@@ -112,7 +113,9 @@ class UserClient:
             token = token_of(exchange, request, tenant_id=application.authority.tenant, account=account)
             return Acquired(token, exchange.cache.dump())
 
-        return await self._desk.ask_by_refresh_token(request.authority, ask, refresh_token)
+        acquired = await self._desk.ask_by_refresh_token(request.authority, ask, refresh_token)
+        self._desk.taken_over(used_up)
+        return acquired
 
 
 def _is_another(exchange: Exchange, session: bytes, account: str) -> bool:
