@@ -69,7 +69,7 @@ class AuthorizationSteps:
         return flow
 
     def answered(self, flow: Mapping[str, Any], params: Mapping[str, str]) -> SignInRequest:
-        """See `SignInClient.answered`."""
+        """See `WebSignInClient.answered`."""
         asked = asked_in(flow, self._settings)
         code_in(params, flow, self._desk.now())
         return asked
