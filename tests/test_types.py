@@ -29,6 +29,7 @@ from aiomsal import (
     TokenManager,
     TokenSource,
     TokenStore,
+    WebSignInClient,
     msal,
 )
 from aiomsal.testing import FakeClock, FakeEntra, ScriptedAcquisition, ScriptedClient, ScriptedUserClient
@@ -150,10 +151,16 @@ def test_what_is_in_the_package_fits_its_protocols() -> None:
         PublicClient("client-id", sign_in=DeviceCode(print)),
         ScriptedUserClient(),
     ]
+    websites: list[WebSignInClient] = [
+        ConfidentialClient("client-id", "secret", authority=AUTHORITY),
+        PublicClient("client-id"),
+        ScriptedUserClient(),
+    ]
     stores: list[TokenStore] = [MemoryStore()]
-    for client in (*clients, *people):
+    for client in (*clients, *people, *websites):
         assert_type(TokenManager(client, store=stores[0], clock=FakeClock()), TokenManager)
     assert all(isinstance(each, SignInClient) for each in people)
+    assert all(isinstance(each, WebSignInClient) for each in websites)
     not_people: SignInClient = ScriptedClient()  # type: ignore[assignment]
     assert not isinstance(not_people, SignInClient)
 

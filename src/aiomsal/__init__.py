@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ._asked import SignInFlow, SignInOptions, SignInRequest, TenantProfile
-from ._client import Acquired, Attempt, SignInClient, TokenClient
+from ._client import Acquired, Attempt, PeopleClient, SignInClient, TokenClient, WebSignInClient
 from ._errors import (
     AccountRequired,
     AuthorityError,
@@ -59,6 +59,7 @@ __all__ = [
     "InteractionRequired",
     "InvalidClient",
     "MemoryStore",
+    "PeopleClient",
     "PublicClient",
     "SignIn",
     "SignInClient",
@@ -78,6 +79,7 @@ __all__ = [
     "TokenRequest",
     "TokenSource",
     "TokenStore",
+    "WebSignInClient",
 ]
 
 _HOMES = {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.lowlevel
 
-from ._client import Attempt, SignInClient
+from ._client import Attempt, PeopleClient
 from ._errors import AuthorityError, InteractionRequired, TokenError
 from ._flight import NothingCame
 from ._records import session_record_key, token_record_key
@@ -75,7 +75,7 @@ class Acquisition:
             session = await self._session()
             if (token := await self._recorded(session)) is not None:
                 return token, False
-            if session is None and self._key is not None and isinstance(self._client, SignInClient):
+            if session is None and self._key is not None and isinstance(self._client, PeopleClient):
                 return await self._ask(None), True  # nobody has signed in: it says so, and that needs no network
             await self._client.prepare(self._request, Attempt(attempt, failure, deadline))
             async with self._lock() as mine:

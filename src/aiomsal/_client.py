@@ -105,19 +105,16 @@ class TokenClient(Protocol):
 
 
 @runtime_checkable
-class SignInClient(TokenClient, Protocol):
-    """A client that knows people: it can sign them in, and tell who is in a session.
+class PeopleClient(TokenClient, Protocol):
+    """A client that knows people: it can tell who is in a session, and what a person is asked.
+
+    How they sign in is another protocol's affair: `SignInClient`, `WebSignInClient` or both.
 
     For a request with a session key but no session, nobody has signed in: the manager calls `acquire` without
     `prepare`, to raise `AccountRequired` at once.
 
     Sessions are the client's own format; the manager only loads, saves and compares them.
     """
-
-    @property
-    def can_ask(self) -> bool:
-        """Whether it was given a way to ask a person (`sign_in=`)."""
-        ...
 
     def session_of(self, account: str | None, /) -> str | None:
         """The session key of a home account id; for None that of the session all share, None if each has its own.
@@ -134,6 +131,36 @@ class SignInClient(TokenClient, Protocol):
         """
         ...
 
+    def accounts(self, session: bytes, /) -> tuple[Account, ...]:
+        """Who is in this session. Pure."""
+        ...
+
+    def profiles(self, session: bytes, account: str, /) -> tuple[TenantProfile, ...]:
+        """A home account id's profile in each tenant it was used in. Pure."""
+        ...
+
+    def merge(self, session: bytes | None, update: bytes, /, *, sign_in: bool) -> bytes:
+        """The session with an update in it. Pure.
+
+        With `sign_in` the update's accounts are added; without, an account that has left the session meanwhile
+        stays away, and of two versions of a refresh token the newer stays.
+        """
+        ...
+
+    def without(self, session: bytes, account: str, /) -> bytes | None:
+        """The session without this home account id and its tokens; None if nobody is left. Pure."""
+        ...
+
+
+@runtime_checkable
+class SignInClient(PeopleClient, Protocol):
+    """A client that can ask the person who runs the program."""
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether it was given a way to ask a person (`sign_in=`)."""
+        ...
+
     async def sign_in(self, asked: SignInRequest, /) -> Acquired:
         """Ask a person to sign in, and return the token with a session of this one sign-in. No lock is held meanwhile.
 
@@ -145,6 +172,11 @@ class SignInClient(TokenClient, Protocol):
             TokenError: the authority failed.
         """
         ...
+
+
+@runtime_checkable
+class WebSignInClient(PeopleClient, Protocol):
+    """A client that signs the users of a web application in, in their own browsers."""
 
     async def begin_sign_in(
         self, asked: SignInRequest, /, *, redirect_uri: str, response_mode: ResponseMode
@@ -168,24 +200,4 @@ class SignInClient(TokenClient, Protocol):
 
     async def complete_sign_in(self, flow: Mapping[str, Any], params: Mapping[str, str], /) -> Acquired:
         """Redeem the answer's code, once and without a second try; as `sign_in` returns it. Cancelled, it leaves."""
-        ...
-
-    def accounts(self, session: bytes, /) -> tuple[Account, ...]:
-        """Who is in this session. Pure."""
-        ...
-
-    def profiles(self, session: bytes, account: str, /) -> tuple[TenantProfile, ...]:
-        """A home account id's profile in each tenant it was used in. Pure."""
-        ...
-
-    def merge(self, session: bytes | None, update: bytes, /, *, sign_in: bool) -> bytes:
-        """The session with an update in it. Pure.
-
-        With `sign_in` the update's accounts are added; without, an account that has left the session meanwhile
-        stays away, and of two versions of a refresh token the newer stays.
-        """
-        ...
-
-    def without(self, session: bytes, account: str, /) -> bytes | None:
-        """The session without this home account id and its tokens; None if nobody is left. Pure."""
         ...

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, Unpack, cast
 
 from ._acquisition import Acquisition
 from ._asked import SignInRequest
-from ._client import SignInClient
+from ._client import PeopleClient
 from ._errors import InteractionRequired, Throttled, TokenError
 from ._flight import Flights, NothingCame
 from ._hot import KEYWORDS, HotTokens
@@ -103,7 +103,7 @@ class TokenManager:
         self._closed = False
         self._acquired = self._failed = self._refresh_failed = 0
         self._people: People | None = None
-        if isinstance(client, SignInClient):
+        if isinstance(client, PeopleClient):
             self._people = People(
                 client,
                 self._sessions,
@@ -232,9 +232,8 @@ class TokenManager:
             TypeError, ValueError: as `get`; or a `redirect_uri` that cannot be right.
             TokenError: the authority's metadata could not be had.
         """
-        self._known_people()
+        client = self._known_people().web_client
         asked = self._read_sign_in(scopes, cast("dict[str, object]", options))
-        client = cast("SignInClient", self._client)
         return await client.begin_sign_in(asked, redirect_uri=redirect_uri, response_mode=response_mode)
 
     async def complete_sign_in(self, flow: Mapping[str, Any], params: Mapping[str, str]) -> Token:
@@ -311,7 +310,7 @@ class TokenManager:
         if "rejected" in options:
             raise TypeError("rejected is for get: a sign-in brings a new token in any case")
         others, _ = check_options(options)
-        return cast("SignInClient", self._client).sign_in_request(canonical_scopes(scopes), others)
+        return cast("PeopleClient", self._client).sign_in_request(canonical_scopes(scopes), others)
 
     def _read_lasting(self, scopes: tuple[str, ...], options: SourceOptions) -> TokenRequest:
         if "rejected" in options:
@@ -424,21 +423,26 @@ class TokenManager:
         old = held.token
         pause = PAUSE
         try:
-            return await self._fly(held.request, None, stale=True)
-        except (NothingCame, GeneratorExit):
+            token = await self._fly(held.request, None, stale=True)
+        except GeneratorExit:  # the loop is gone, and perhaps the lock is held by the code that was interrupted
             raise
         except BaseException as error:
-            self._refresh_failed += 1
-            if isinstance(error, Throttled):
-                pause = max(pause, error.retry_after)
-            rest = held.usable_until - self._clock()
-            logger.warning("a refresh failed (%s); the token held works for %.0f s more", _name(error), rest)
+            if not isinstance(error, NothingCame):
+                self._refresh_failed += 1
+                if isinstance(error, Throttled):
+                    pause = max(pause, error.retry_after)
+                rest = held.usable_until - self._clock()
+                logger.warning("a refresh failed (%s); the token held works for %.0f s more", _name(error), rest)
+            self._postpone(held, old, pause)
             raise
-        finally:
-            now = self._clock()
-            if held.token is old or held.fresh_until <= now:  # not one that came meanwhile and is fresh
-                with self._flights.guard():
-                    held.postpone(now, pause)
+        self._postpone(held, old, pause)
+        return token
+
+    def _postpone(self, held: Held, old: Token, pause: float) -> None:
+        now = self._clock()
+        if held.token is old or held.fresh_until <= now:  # not one that came meanwhile and is fresh
+            with self._flights.guard():
+                held.postpone(now, pause)
 
     async def _fly(self, request: TokenRequest, rejected: Token | None, *, stale: bool = False) -> Token:
         number = next(self._numbers)
@@ -491,7 +495,7 @@ class TokenManager:
         """The accounts of a session have changed: drop what was bound to them, and the tokens of the one that left."""
         with self._flights.guard():
             generation = self._sessions.changed(key)
-        if not left and cast("SignInClient", self._client).session_of(None) is None:
+        if not left and cast("PeopleClient", self._client).session_of(None) is None:
             return generation  # somebody has come, to a session of their own: nothing here is theirs
         for held in [held for held in self._hot if _concerns(held, left)]:
             with self._flights.guard():

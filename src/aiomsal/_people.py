@@ -6,6 +6,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ._client import SignInClient, WebSignInClient
 from ._errors import AccountRequired, InteractionRequired, SignInError, StoreError, copy_of
 from ._records import flow_record_key, token_record_key
 from ._spawn import insist
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from ._asked import SignInRequest, TenantProfile
-    from ._client import Acquired, SignInClient
+    from ._client import Acquired, PeopleClient
     from ._sessions import Sessions
     from ._shelf import Shelf
     from ._token import Account, Token, TokenRequest
@@ -32,7 +33,7 @@ class People:
 
     def __init__(
         self,
-        client: SignInClient,
+        client: PeopleClient,
         sessions: Sessions,
         shelf: Shelf,
         *,
@@ -41,6 +42,7 @@ class People:
         publish: Callable[[TokenRequest, Token, int], Token],
     ) -> None:
         self._client = client
+        self._asks = client if isinstance(client, SignInClient) else None
         self._sessions = sessions
         self._shelf = shelf
         self._silent = silent
@@ -54,7 +56,14 @@ class People:
     @property
     def can_be_asked(self) -> bool:
         """Whether the client has a way to ask."""
-        return self._client.can_ask
+        return self._asks is not None and self._asks.can_ask
+
+    @property
+    def web_client(self) -> WebSignInClient:
+        """The client, if it can sign the users of a web application in; raises TypeError."""
+        if not isinstance(self._client, WebSignInClient):
+            raise TypeError(f"{type(self._client).__name__} signs in no users of web applications")
+        return self._client
 
     async def accounts(self) -> tuple[Account, ...]:
         """Who has signed in."""
@@ -102,8 +111,9 @@ class People:
                         raise
             if not asked.login_hint and asked.request.account:
                 asked = asked._replace(login_hint=await self._username(asked.request.account))
+            assert self._asks is not None, "somebody has looked whether it can be asked"
             try:
-                return await self._signed_in(asked.request, instead_of or asked.request, self._client.sign_in(asked))
+                return await self._signed_in(asked.request, instead_of or asked.request, self._asks.sign_in(asked))
             except SignInError as error:
                 if instead_of is not None:
                     self._refused = {person: error.with_traceback(None)}
@@ -111,10 +121,11 @@ class People:
 
     async def complete(self, flow: Mapping[str, Any], params: Mapping[str, str]) -> Token:
         """Take the answer to a web sign-in: the first that comes, and no other."""
-        request = self._client.answered(flow, params).request
+        client = self.web_client
+        request = client.answered(flow, params).request
         if not await self._shelf.claim(flow_record_key(flow["state"]), flow["expires_at"]):
             raise SignInError("this sign-in has been completed before: begin another", code="flow_completed")
-        return await self._signed_in(request, request, self._client.complete_sign_in(flow, params))
+        return await self._signed_in(request, request, client.complete_sign_in(flow, params))
 
     async def _signed_in(
         self, request: TokenRequest, instead_of: TokenRequest, signing_in: Awaitable[Acquired]

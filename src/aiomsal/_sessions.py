@@ -6,7 +6,7 @@ import itertools
 import logging
 from typing import TYPE_CHECKING, Final
 
-from ._client import SignInClient
+from ._client import PeopleClient
 from ._errors import Classification, InteractionRequired, StoreError, copy_of
 from ._records import Session, new_session
 
@@ -40,7 +40,7 @@ class Sessions:
     def __init__(self, shelf: Shelf, client: TokenClient, clock: Callable[[], float]) -> None:
         self._shelf = shelf
         self._client = client
-        self._knows_people = isinstance(client, SignInClient)
+        self._knows_people = isinstance(client, PeopleClient)
         self._clock = clock
         self._generations = [0] * STRIPES
         self._refusals: dict[TokenRequest, tuple[int, float, InteractionRequired]] = {}
@@ -161,12 +161,12 @@ class Sessions:
         return {known.home_account_id for known in self._people().accounts(data)}
 
     def _merged(self, session: Session | None, update: bytes, *, sign_in: bool) -> bytes:
-        if isinstance(self._client, SignInClient):
+        if isinstance(self._client, PeopleClient):
             return self._client.merge(None if session is None else session.data, update, sign_in=sign_in)
         return update if session is None else session.data  # whoever wrote it meanwhile has the newer refresh token
 
-    def _people(self) -> SignInClient:
-        if not isinstance(self._client, SignInClient):
+    def _people(self) -> PeopleClient:
+        if not isinstance(self._client, PeopleClient):
             raise TypeError(f"{type(self._client).__name__} knows no people: accounts and sign-in need a PublicClient")
         return self._client
 

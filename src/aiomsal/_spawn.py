@@ -126,6 +126,8 @@ async def unhurried(future: Future[T]) -> T:
     future.add_done_callback(lambda _: waiter.home.call_soon(waiter.wake))
     try:
         await waiter.wait()
+    except GeneratorExit:  # the loop is gone, and with it what a cancellation is
+        raise
     except anyio.get_cancelled_exc_class():
         if future.cancel():
             raise
@@ -142,6 +144,8 @@ async def abandonable(future: Future[T]) -> T:
     future.add_done_callback(lambda _: home.call_soon(waiter.wake))
     try:
         await waiter.wait()
+    except GeneratorExit:  # the loop is gone, and with it what a cancellation is
+        raise
     except anyio.get_cancelled_exc_class():
         future.cancel()
         raise

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
@@ -23,9 +25,7 @@ CLIENT = ConfidentialClient("app", "secret", tenant="t", client_capabilities=["C
 
 
 def begun(client: Any = CLIENT, **asked: Any) -> SignInFlow:
-    flow = new_flow(client.sign_in_request(("User.Read",), asked), "https://app.example/signed-in", NOW)
-    flow["auth_uri"] = "https://login.example/authorize?state=..."
-    return flow
+    return new_flow(client.sign_in_request(("User.Read",), asked), "https://app.example/signed-in", NOW)
 
 
 def answer(flow: Mapping[str, Any], **params: str) -> dict[str, str]:
@@ -49,11 +49,17 @@ def test_what_was_asked_is_what_was_answered_by_way_of_json(asked: dict[str, Any
     for client in (CLIENT, PublicClient("app", clock=CLOCK)):
         request = client.sign_in_request(("User.Read", "Mail.Read"), asked)
         flow = new_flow(request, "https://app.example/", NOW)
-        flow["auth_uri"] = "https://login.example/"
         kept = json.loads(json.dumps(flow))
         assert kept == flow
         assert type(kept) is dict
         assert client.answered(kept, answer(kept)) == request
+
+
+def test_a_flow_takes_little_room_in_a_cookie() -> None:
+    flow = SignInFlow("https://login.example/" + 2_000 * "x", **begun())
+    assert flow.auth_uri not in json.dumps(flow)
+    assert len(json.dumps(flow)) < 700
+    assert pickle.loads(pickle.dumps(flow)).auth_uri == copy.copy(flow).auth_uri == flow.auth_uri
 
 
 def test_no_two_flows_share_a_secret_and_none_is_shown() -> None:

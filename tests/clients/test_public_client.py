@@ -16,6 +16,7 @@ from aiomsal import (
     SignInClient,
     SignInError,
     Throttled,
+    WebSignInClient,
 )
 from aiomsal._token import decode_claims
 from aiomsal.clients.public import PublicClient
@@ -33,6 +34,7 @@ async def test_it_is_what_the_manager_wants_of_a_client_that_knows_people(
     fake_entra: FakeEntra, program: Application
 ) -> None:
     assert isinstance(public(fake_entra, program), SignInClient)
+    assert isinstance(public(fake_entra, program), WebSignInClient)
     assert public(fake_entra, program).can_ask
     assert not PublicClient(program.client_id).can_ask
 

@@ -20,6 +20,7 @@ from aiomsal import (
     SignInClient,
     SignInError,
     TokenManager,
+    WebSignInClient,
 )
 from aiomsal._token import decode_claims
 from aiomsal.clients._gate import STRIKES
@@ -38,10 +39,10 @@ async def test_it_is_what_the_manager_wants_of_a_client_that_knows_people(
     fake_entra: FakeEntra, website: Application
 ) -> None:
     client = confidential(fake_entra, website)
-    assert isinstance(client, SignInClient)
-    assert not client.can_ask
+    assert isinstance(client, WebSignInClient)
+    assert not isinstance(client, SignInClient)  # it cannot open a browser
     with pytest.raises(TypeError, match="begin_sign_in"):
-        await client.sign_in(client.sign_in_request(("User.Read",), {}))
+        await TokenManager(client).sign_in("User.Read")
     assert fake_entra.count() == 0
 
 

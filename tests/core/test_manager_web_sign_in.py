@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from aiomsal import Account, InteractionRequired, MemoryStore, SignInError, SignInFlow, TenantProfile, Token
+from aiomsal.testing import ScriptedUserClient
 from tests.core.manager_support import ALICE, BOB, Call, Rig, SharedStore, at_once, people, settle
 
 if TYPE_CHECKING:
@@ -242,6 +243,26 @@ async def test_an_account_has_a_profile_for_its_tenant_and_nobody_else_has() -> 
 async def test_a_client_that_cannot_ask_says_how_web_applications_do() -> None:
     with pytest.raises(TypeError, match="begin_sign_in"):
         await web().tokens.sign_in("mail")
+
+
+class Desktop(ScriptedUserClient):
+    """A client that signs in only whoever runs the program."""
+
+    begin_sign_in = answered = complete_sign_in = None  # type: ignore[assignment]
+
+
+async def test_a_client_need_not_know_web_applications_to_ask_whoever_runs_the_program() -> None:
+    rig = Rig(Desktop)
+    async with anyio.create_task_group() as group:
+        call = Call(group, rig.tokens.get, "mail")
+        (await rig.asking()).land(account=ALICE)
+    assert call.outcome.account == ALICE  # type: ignore[union-attr]
+    for web_call in (
+        rig.tokens.begin_sign_in("mail", redirect_uri=HERE),
+        rig.tokens.complete_sign_in({"state": "s"}, {"state": "s"}),
+    ):
+        with pytest.raises(TypeError, match="no users of web applications"):
+            await web_call
 
 
 async def test_an_application_knows_no_people() -> None:

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from aiomsal import AuthorityUnavailable, SignInError
-from aiomsal._client import Attempt, SignInClient
+from aiomsal._client import Attempt, PeopleClient, SignInClient, WebSignInClient
 from aiomsal.testing._scripted import ScriptedClient, ScriptedUserClient, script_of
 from tests.core.manager_support import ALICE, BOB, START, Call, Rig, people, settle
 
@@ -95,7 +95,8 @@ async def test_failures_are_repeated_as_often_as_was_said() -> None:
 
 def test_the_user_client_is_one_that_signs_people_in_and_the_other_is_not() -> None:
     assert isinstance(ScriptedUserClient(), SignInClient)
-    assert not isinstance(ScriptedClient(), SignInClient)
+    assert isinstance(ScriptedUserClient(), WebSignInClient)
+    assert not isinstance(ScriptedClient(), PeopleClient)
 
 
 async def test_each_acquisition_of_a_user_rotates_the_refresh_token() -> None:

@@ -107,7 +107,7 @@ def test_an_empty_scope_or_one_with_blanks_is_refused_and_the_error_says_what_to
 
 
 def test_no_scope_is_refused_and_the_error_gives_an_example() -> None:
-    with pytest.raises(ValueError, match=r"at least one scope, such as get\("):
+    with pytest.raises(ValueError, match=r'at least one scope: "User\.Read"'):
         canonical_scopes(())
 
 

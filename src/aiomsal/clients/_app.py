@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import anyio
 
-from aiomsal._client import Attempt
+from aiomsal._client import Acquired, Attempt
 from aiomsal._errors import AuthorityUnavailable, Throttled, TokenError
 from aiomsal._flight import Flights
-from aiomsal._spawn import abandonable, unhurried
+from aiomsal._spawn import abandonable, here, unhurried
 
 from ._exchange import Exchange, current
 from ._gate import Gate
@@ -24,7 +25,6 @@ from ._transport import Transport, TransportFailure
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from concurrent.futures import Future
 
     from ._msal import Application, Settings
     from ._session_cache import SessionCache
@@ -94,6 +94,38 @@ class Desk:
         """
         process, question = self._here(), await self._proven(question)
         return await self._asked(process, process.threads, authority, question, unhurried)
+
+    async def ask_by_refresh_token(
+        self, authority: str, question: Callable[[Application, Exchange], Acquired], refresh_token: str
+    ) -> Acquired:
+        """The same by a refresh token. If this loop ends before the answer is here, `left_behind` has it."""
+        process, question = self._here(), await self._proven(question)
+        name = _name(refresh_token)
+        return await self._asked(process, process.threads, authority, question, partial(process.heard, name))
+
+    async def left_behind(self, refresh_token: str) -> Acquired | None:
+        """What came, or is to come, of a refresh token that was sent from a loop that has ended or stands still.
+
+        Nobody may be there to save it, and the refresh token may have been used up: whoever has the lock now goes on
+        from its successor. None where none was sent, or nothing came. It stays here until `taken_over`: whoever fails
+        to go on from it leaves it to the next.
+        """
+        name, sent = _name(refresh_token), self._here().sent
+        future = sent.get(name)
+        if future is None:
+            return None
+        waiter = here().waiter()
+        future.add_done_callback(lambda _: waiter.home.call_soon(waiter.wake))
+        await waiter.wait()
+        if future.cancelled():
+            sent.pop(name, None)
+            return None
+        return future.result()
+
+    def taken_over(self, refresh_tokens: list[str]) -> None:
+        """What was left behind of these is in a session that came after."""
+        for refresh_token in refresh_tokens:
+            self._here().sent.pop(_name(refresh_token), None)
 
     async def ask_for_sign_in(self, authority: str, question: Callable[[Application, Exchange], T]) -> T:
         """The same in the threads for sign-ins; cancelled, it leaves at once, and the answer falls to the ground."""
@@ -188,6 +220,19 @@ class Desk:
         return process
 
 
+def _pass_on(kept: Future[Acquired], future: Future[Acquired]) -> None:
+    if future.cancelled() or future.exception() is not None:
+        kept.cancel()
+    else:
+        kept.set_result(future.result())
+
+
+def _name(refresh_token: str) -> bytes:
+    import hashlib
+
+    return hashlib.sha256(refresh_token.encode()).digest()
+
+
 class _Counter(NamedTuple):
     """One of MSAL's applications, and what makes the token cache for a call to it."""
 
@@ -205,8 +250,22 @@ class _Process:
         self.sign_in_threads = ThreadPoolExecutor(SIGN_IN_THREADS, "aiomsal-sign-in")
         self.building = Flights[_Counter]()
         self.counters: dict[str, _Counter] = {}
+        self.sent: dict[bytes, Future[Acquired]] = {}  # by refresh token: what nobody has heard yet
         self._lock = threading.Lock()
         self._transport: Transport | None = None
+
+    async def heard(self, name: bytes, future: Future[Acquired]) -> Acquired:
+        """The answer, noted as unheard until it is here."""
+        kept = self.sent[name] = Future[Acquired]()  # not the thread's own: that would keep the task and its loop
+        future.add_done_callback(partial(_pass_on, kept))
+        try:
+            return await unhurried(future)
+        except GeneratorExit:  # this loop has gone before
+            name = b""
+            raise
+        finally:
+            if self.sent.get(name) is kept:
+                del self.sent[name]
 
     def transport(self, settings: Settings) -> Transport:
         """The one transport, made by the first worker thread that needs it."""

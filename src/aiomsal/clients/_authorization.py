@@ -65,11 +65,11 @@ class AuthorizationSteps:
                 code_challenge_method="S256",
             )
 
-        flow["auth_uri"] = await self._desk.work_out(asked.request.authority, work_out)
+        flow.auth_uri = await self._desk.work_out(asked.request.authority, work_out)
         return flow
 
     def answered(self, flow: Mapping[str, Any], params: Mapping[str, str]) -> SignInRequest:
-        """See `SignInClient.answered`."""
+        """See `WebSignInClient.answered`."""
         asked = asked_in(flow, self._settings)
         code_in(params, flow, self._desk.now())
         return asked

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LASTS: Final = 3600.0
 """Seconds a person has to come back from the sign-in page."""
-_NEEDED: Final = ("auth_uri", "client_id", "authority", "redirect_uri", "state", "nonce", "code_verifier")
+_NEEDED: Final = ("client_id", "authority", "redirect_uri", "state", "nonce", "code_verifier")
 _TEXTS: Final = ("account", "username", "claims", "login_hint", "domain_hint", "prompt")
 _LISTS: Final = ("scopes", "extra_scopes_to_consent")
 

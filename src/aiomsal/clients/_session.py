@@ -59,7 +59,7 @@ def accounts_of(session: bytes) -> tuple[Account, ...]:
 
 
 def profiles_of(session: bytes, account: str) -> tuple[TenantProfile, ...]:
-    """See `SignInClient.profiles`: at home first, then by tenant."""
+    """See `PeopleClient.profiles`: at home first, then by tenant."""
     entries = read(session)
     found: dict[str, tuple[str, str]] = {}
     for entry in entries[ACCOUNT]:
@@ -86,8 +86,14 @@ def subjects_of(session: bytes, account: str) -> set[tuple[str, str]]:
     return {(_text(claims, "iss"), _text(claims, "sub")) for claims in known if _text(claims, "sub")}
 
 
+def refresh_token_of(session: bytes, account: str) -> str:
+    """The refresh token of a home account id; empty without one."""
+    entries = read(session)[REFRESH_TOKEN]
+    return next((_text(entry, "secret") for entry in entries if entry.get("home_account_id") == account), "")
+
+
 def merged(session: bytes | None, update: bytes, *, sign_in: bool) -> bytes:
-    """See `SignInClient.merge`."""
+    """See `PeopleClient.merge`."""
     ours, theirs = read(session or b""), read(update)
     known = {entry["home_account_id"] for entry in ours[ACCOUNT]}
     came = {entry["home_account_id"] for entry in theirs[ACCOUNT]}
@@ -100,7 +106,7 @@ def merged(session: bytes | None, update: bytes, *, sign_in: bool) -> bytes:
 
 
 def without(session: bytes, account: str) -> bytes | None:
-    """See `SignInClient.without`."""
+    """See `PeopleClient.without`."""
     entries = read(session)
     rest = {kind: [e for e in entries[kind] if e.get("home_account_id") != account] for kind in IDENTITY}
     return dump(rest) if rest[ACCOUNT] else None

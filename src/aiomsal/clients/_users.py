@@ -14,7 +14,7 @@ from ._authorization import AuthorizationSteps
 from ._flow import checked_redirect_uri
 from ._requests import read_sign_in_request
 from ._results import error_of, home_account_of, subject_of, token_of
-from ._session import accounts_of, merged, profiles_of, subjects_of, without
+from ._session import accounts_of, merged, profiles_of, refresh_token_of, subjects_of, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,7 +40,7 @@ class UserClient:
         return f"{type(self).__name__}({self._settings.client_id!r}, authority={self._settings.authority.url!r})"
 
     def sign_in_request(self, scopes: tuple[str, ...], options: Mapping[str, Any], /) -> SignInRequest:
-        """See `SignInClient.sign_in_request`."""
+        """See `PeopleClient.sign_in_request`."""
         return read_sign_in_request(self._settings, scopes, options)
 
     async def prepare(self, request: TokenRequest, attempt: Attempt, /) -> None:
@@ -50,33 +50,33 @@ class UserClient:
     async def begin_sign_in(
         self, asked: SignInRequest, /, *, redirect_uri: str, response_mode: ResponseMode
     ) -> SignInFlow:
-        """See `SignInClient.begin_sign_in`."""
+        """See `WebSignInClient.begin_sign_in`."""
         if response_mode not in ("query", "form_post"):
             raise ValueError(f"response_mode is 'query' or 'form_post', not {response_mode!r}")
         return await self._by_code().start_authorization(asked, checked_redirect_uri(redirect_uri), response_mode)
 
     def answered(self, flow: Mapping[str, Any], params: Mapping[str, str], /) -> SignInRequest:
-        """See `SignInClient.answered`."""
+        """See `WebSignInClient.answered`."""
         return self._by_code().answered(flow, params)
 
     async def complete_sign_in(self, flow: Mapping[str, Any], params: Mapping[str, str], /) -> Acquired:
-        """See `SignInClient.complete_sign_in`."""
+        """See `WebSignInClient.complete_sign_in`."""
         return await self._by_code().redeem_authorization(flow, params)
 
     def accounts(self, session: bytes, /) -> tuple[Account, ...]:
-        """See `SignInClient.accounts`."""
+        """See `PeopleClient.accounts`."""
         return accounts_of(session)
 
     def profiles(self, session: bytes, account: str, /) -> tuple[TenantProfile, ...]:
-        """See `SignInClient.profiles`."""
+        """See `PeopleClient.profiles`."""
         return profiles_of(session, account)
 
     def merge(self, session: bytes | None, update: bytes, /, *, sign_in: bool) -> bytes:
-        """See `SignInClient.merge`."""
+        """See `PeopleClient.merge`."""
         return merged(session, update, sign_in=sign_in)
 
     def without(self, session: bytes, account: str, /) -> bytes | None:
-        """See `SignInClient.without`."""
+        """See `PeopleClient.without`."""
         return without(session, account)
 
     def _by_code(self) -> AuthorizationSteps:
@@ -86,6 +86,11 @@ class UserClient:
         """By refresh token; `AccountRequired` without a session, at once, by neither thread nor network."""
         account = _chosen(request, () if session is None else accounts_of(session))
         assert session is not None, "somebody is in it"
+        refresh_token, used_up = refresh_token_of(session, account.home_account_id), list[str]()
+        while (left := await self._desk.left_behind(refresh_token)) is not None and refresh_token not in used_up:
+            session = merged(session, left.session or b"", sign_in=False)
+            used_up.append(refresh_token)
+            refresh_token = refresh_token_of(session, account.home_account_id)
 
         def ask(application: Application, exchange: Exchange) -> Acquired:
             exchange.cache.load(session)
@@ -108,7 +113,9 @@ class UserClient:
             token = token_of(exchange, request, tenant_id=application.authority.tenant, account=account)
             return Acquired(token, exchange.cache.dump())
 
-        return await self._desk.ask(request.authority, ask)
+        acquired = await self._desk.ask_by_refresh_token(request.authority, ask, refresh_token)
+        self._desk.taken_over(used_up)
+        return acquired
 
 
 def _is_another(exchange: Exchange, session: bytes, account: str) -> bool:

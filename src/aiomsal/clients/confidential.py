@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping
 
-    from aiomsal._asked import SignInRequest
-
     from ._authority import Cloud
     from ._exchange import Exchange
     from ._msal import Application
@@ -120,11 +118,6 @@ class ConfidentialClient(UserClient):
         self._in_shared_tenant: Final = not where.oidc and where.tenant.lower() in SHARED_TENANTS
         self._strict: Final = self._in_shared_tenant or where.host in HOSTS.values()
 
-    @property
-    def can_ask(self) -> bool:
-        """See `SignInClient.can_ask`: a web application sends the browser of whoever visits it."""
-        return False
-
     def request(self, scopes: tuple[str, ...], options: Mapping[str, Any], /) -> TokenRequest:
         """See `TokenClient.request`. The keywords are `account`, which makes it a user's request, and `claims`."""
         if options:
@@ -158,7 +151,7 @@ class ConfidentialClient(UserClient):
         return self.session_of(request.account) if request.account else None
 
     def session_of(self, account: str | None, /) -> str | None:
-        """See `SignInClient.session_of`."""
+        """See `PeopleClient.session_of`."""
         return f"user/{self._home}/{quote(account, safe='')}" if account else None
 
     async def acquire(self, request: TokenRequest, session: bytes | None, /) -> Acquired:
@@ -174,13 +167,6 @@ class ConfidentialClient(UserClient):
             return Acquired(token_of(exchange, request, tenant_id=application.authority.tenant, account=None))
 
         return await self._desk.ask(request.authority, ask)
-
-    async def sign_in(self, _asked: SignInRequest, /) -> Acquired:
-        """Not here: see `SignInClient.sign_in`."""
-        raise TypeError(
-            "a ConfidentialClient cannot open a browser: send that of its user to begin_sign_in(...).auth_uri, and "
-            "pass what comes back to complete_sign_in(...)"
-        )
 
     def _check_scopes(self, scopes: tuple[str, ...]) -> None:
         if self._in_shared_tenant:

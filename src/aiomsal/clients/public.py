@@ -109,7 +109,7 @@ class PublicClient(UserClient):
         return self.session_of(None)
 
     def session_of(self, _account: str | None, /) -> str:
-        """See `SignInClient.session_of`."""
+        """See `PeopleClient.session_of`."""
         return f"public/{self._home}"
 
     async def acquire(self, request: TokenRequest, session: bytes | None, /) -> Acquired:

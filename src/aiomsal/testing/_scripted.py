@@ -184,7 +184,7 @@ class ScriptedClient:
 
 
 class ScriptedUserClient(ScriptedClient):
-    """A client of people whose authority is the test: a `SignInClient`.
+    """A client of people whose authority is the test: a `SignInClient` and a `WebSignInClient`.
 
     Its accounts share one session, as a `PublicClient`'s do, or with `one_session=False` have one each, and then a
     request without an account is the application's own. Its sign-ins, those of web applications too, park in

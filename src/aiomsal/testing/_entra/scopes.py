@@ -24,7 +24,7 @@ class Scopes:
 
     @classmethod
     def parse(cls, text: str, *, for_token: bool = True) -> Scopes:
-        """Read the parameter "scope", or refuse it. A token is for one resource; the sign-in page may ask for several."""
+        """Read the parameter "scope", or refuse it. A token is for one resource; the sign-in page may name several."""
         asked = tuple(sorted(set(text.split())))
         if not asked:
             raise missing("scope")
