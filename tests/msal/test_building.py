@@ -64,7 +64,7 @@ async def test_who_comes_meanwhile_shares_the_building(fake_entra: FakeEntra, se
         await arrived(gate)
     built, pop, accounts = await waiting
     assert built == [app] * 20
-    assert pop == [False] * 20
+    assert pop == [None] * 20
     assert accounts == [[]] * 20
     once = fake_entra.count(DISCOVERY)
     await app.ready()

@@ -194,7 +194,7 @@ async def test_a_username_and_password_are_exchanged(fake_entra: FakeEntra, prog
 
 
 async def test_pop_is_supported_by_brokers_only(fake_entra: FakeEntra, program: Application) -> None:
-    assert await public(fake_entra, program).is_pop_supported() is False
+    assert await public(fake_entra, program).is_pop_supported() is None  # as MSAL
 
 
 async def test_on_behalf_of_sends_the_users_assertion(fake_entra: FakeEntra, service: Application) -> None:

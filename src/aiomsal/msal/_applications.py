@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar, cast
 
 from . import _device
-from ._desk import Desk
+from ._desk import Desk, own
 from ._keys import beside, key_of
 from ._throttle import HttpCache, Throttled
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     Result = dict[str, Any]
     Scopes = list[str] | tuple[str, ...] | set[str]
 
+T = TypeVar("T")
+
+_MUTABLE: Final[frozenset[Any]] = frozenset({list, dict, set})
+_OBJECTS: Final = frozenset({"token_cache", "http_client", "http_cache"})
 TIMEOUT: Final = (5.0, 25.0)
 """Seconds to connect and to answer, where MSAL would wait for ever."""
 
@@ -123,6 +127,8 @@ class ClientApplication(Awaited):
 
     def _prepare(self, arguments: dict[str, Any]) -> None:
         name = self._msals_name()
+        # As they are now: MSAL would have read them by the time its constructor returns.
+        arguments = {each: value if each in _OBJECTS else own(value) for each, value in arguments.items()}
         if arguments.get("timeout") is None and not arguments.get("http_client"):
             arguments["timeout"] = TIMEOUT
         patience = None if arguments.get("http_cache") is not None else self._PATIENCE
@@ -146,7 +152,7 @@ class ClientApplication(Awaited):
 
     async def is_pop_supported(self) -> bool:
         """As MSAL's, once the application is built."""
-        return bool((await self._desk.ready()).application.is_pop_supported())
+        return cast("bool", (await self._desk.ready()).application.is_pop_supported())
 
     async def initiate_auth_code_flow(
         self,
@@ -222,8 +228,8 @@ class ClientApplication(Awaited):
         **kwargs: object,
     ) -> Result:
         """As MSAL's. Never shared: a code is redeemed once."""
-        return await self._desk.call(
-            None, lambda app: app.acquire_token_by_auth_code_flow(auth_code_flow, auth_response, scopes, **kwargs)
+        return await self._desk.change(
+            lambda app: app.acquire_token_by_auth_code_flow(auth_code_flow, auth_response, scopes, **kwargs)
         )
 
     async def acquire_token_by_authorization_code(
@@ -239,7 +245,7 @@ class ClientApplication(Awaited):
         """As MSAL's; deprecated there. Never shared: a code is redeemed once."""
         options = {"redirect_uri": redirect_uri, "nonce": nonce, "claims_challenge": claims_challenge, **kwargs}
         options |= _newer(forwarded_client_claims=forwarded_client_claims)
-        return await self._desk.call(None, lambda app: app.acquire_token_by_authorization_code(code, scopes, **options))
+        return await self._desk.change(lambda app: app.acquire_token_by_authorization_code(code, scopes, **options))
 
     async def get_accounts(self, username: str | None = None) -> list[dict[str, Any]]:
         """As MSAL's, which asks the authority for its other names where it knows no account."""
@@ -248,6 +254,7 @@ class ClientApplication(Awaited):
 
     async def remove_account(self, account: Account) -> None:
         """As MSAL's, once all who work for this account are done; who comes meanwhile waits."""
+        account = _kept(account)
         await self._desk.remove(_home(account), lambda app: app.remove_account(account))
 
     async def acquire_token_silent(
@@ -292,6 +299,7 @@ class ClientApplication(Awaited):
         kwargs: dict[str, object],
     ) -> Result | None:
         authority, force_refresh, claims_challenge, forwarded_client_claims, auth_scheme = fields
+        scopes, account, kwargs = _kept(scopes), _kept(account), kwargs and own(kwargs)  # those of the key
 
         def question(application: Any) -> Result | None:
             options = {"authority": authority, "force_refresh": force_refresh, "claims_challenge": claims_challenge}
@@ -305,9 +313,7 @@ class ClientApplication(Awaited):
 
     async def acquire_token_by_refresh_token(self, refresh_token: str, scopes: Scopes, **kwargs: object) -> Result:
         """As MSAL's. Never shared: the authority may rotate it."""
-        return await self._desk.call(
-            None, lambda app: app.acquire_token_by_refresh_token(refresh_token, scopes, **kwargs)
-        )
+        return await self._desk.change(lambda app: app.acquire_token_by_refresh_token(refresh_token, scopes, **kwargs))
 
     async def acquire_token_by_username_password(
         self,
@@ -320,8 +326,8 @@ class ClientApplication(Awaited):
     ) -> Result:
         """As MSAL's; deprecated there for public clients. Never shared."""
         options = {"claims_challenge": claims_challenge, **_newer(auth_scheme=auth_scheme), **kwargs}
-        return await self._desk.call(
-            None, lambda app: app.acquire_token_by_username_password(username, password, scopes, **options)
+        return await self._desk.change(
+            lambda app: app.acquire_token_by_username_password(username, password, scopes, **options)
         )
 
 
@@ -383,6 +389,7 @@ class PublicClientApplication(ClientApplication):
         It ends at once when the last who waits is cancelled. `on_before_launching_ui` and `auth_uri_callback` are
         called in a worker thread; the latter may be async. A `welcome_template` is not shown.
         """
+        scopes, extra_scopes_to_consent, kwargs = own((scopes, extra_scopes_to_consent, kwargs))
         fields = (prompt, login_hint, domain_hint, claims_challenge, auth_scheme)
         wire = {"timeout": timeout, "port": port, "max_age": max_age, "extra": extra_scopes_to_consent}
         rest = {name: value for name, value in kwargs.items() if name != "auth_uri_callback"}
@@ -438,11 +445,14 @@ class PublicClientApplication(ClientApplication):
 
         It ends at once when the last who waits is cancelled. An `exit_condition` is called on the event loop.
         """
-        key = key_of("device_flow", None, None, (claims_challenge,), kwargs, secret=flow.get("device_code"))
-        options = dict(kwargs)
+        options = own(kwargs)
+        code = flow.get("device_code")  # the caller may use the dict again, for another
+        key = key_of("device_flow", None, None, (claims_challenge,), options, secret=code)
         exit_condition = cast("Callable[[Result], object]", options.pop("exit_condition", _device.expired))
 
         def ask(application: Any, /, *, flow: Result) -> Result:
+            if code is not None:
+                flow["device_code"] = code
             return cast(
                 "Result",
                 application.acquire_token_by_device_flow(
@@ -468,6 +478,7 @@ class ConfidentialClientApplication(ClientApplication):
         **kwargs: object,
     ) -> Result:
         """As MSAL's."""
+        scopes, kwargs = _kept(scopes), kwargs and own(kwargs)
         key = key_of("for_client", scopes, None, (claims_challenge, fmi_path, forwarded_client_claims), kwargs)
 
         def question(application: Any) -> Result:
@@ -483,7 +494,7 @@ class ConfidentialClientApplication(ClientApplication):
 
     async def remove_tokens_for_client(self) -> None:
         """As MSAL's, which may ask the authority for its other names."""
-        await self._desk.call(None, lambda app: app.remove_tokens_for_client())
+        await self._desk.change(lambda app: app.remove_tokens_for_client())
 
     async def acquire_token_on_behalf_of(
         self,
@@ -494,6 +505,7 @@ class ConfidentialClientApplication(ClientApplication):
         **kwargs: object,
     ) -> Result:
         """As MSAL's, which does not look into its cache: shared only while the request is under way."""
+        scopes, kwargs = _kept(scopes), kwargs and own(kwargs)
         fields = (claims_challenge, forwarded_client_claims)
         key = key_of("on_behalf_of", scopes, None, fields, kwargs, secret=user_assertion)
         options = {"claims_challenge": claims_challenge, **kwargs}
@@ -511,6 +523,7 @@ class ConfidentialClientApplication(ClientApplication):
         **kwargs: object,
     ) -> Result:
         """As MSAL's, from the version on that has it."""
+        scopes, kwargs = _kept(scopes), kwargs and own(kwargs)
         fields = (username, user_object_id, claims_challenge, forwarded_client_claims)
         key = key_of("user_fic", scopes, None, fields, kwargs, secret=assertion)
         options = {
@@ -535,6 +548,11 @@ def _home(account: object) -> str | None:
     """The home account id: whose refresh token it is, under whatever name."""
     found = cast("Account", account).get("home_account_id") if hasattr(account, "get") else None
     return found if isinstance(found, str) else None
+
+
+def _kept(value: T) -> T:
+    """A flat list, dict or set as it is now: the caller may change theirs while others wait for what it asked."""
+    return cast("T", cast("list[Any]", value).copy()) if type(value) in _MUTABLE else value
 
 
 def _after_one_poll(_: object) -> bool:

@@ -57,26 +57,38 @@ class Desk:
         It goes on when they leave: what it brings may be a new refresh token. For an `account` that is just being
         removed it waits until that is done.
         """
-        flights = self._here().flights
+        process = self._here()
+        flights = process.flights
         if key is None:
             return cast("T", await flights.join(object(), self._ask, question, account))
+        key = (process.era, key)
         try:
             answer = await flights.board(key, self._ask, question, account, look=_nothing)
         except NothingCame:  # its loop has ended, or is about to
             answer = await flights.join(key, self._ask, question, account)
         return cast("T", own(answer))
 
+    async def change(self, question: Callable[[Any], T]) -> T:
+        """As `call`, of what is never shared, and after which nobody gets what was asked for before it."""
+        try:
+            return await self.call(None, question)
+        finally:
+            self._here().era = object()
+
     async def remove(self, account: str | None, question: Callable[[Any], T]) -> T:
         """Have a worker thread ask MSAL while nobody works for this account; it goes on when the caller leaves."""
         process = self._here()
         if account is None:
-            return await self.call(None, question)
+            return await self.change(question)
 
         async def removal() -> T:
             async with process.fence.leave(account):
                 return await self._ask(question, None)
 
-        return cast("T", await process.flights.join(object(), removal))
+        try:
+            return cast("T", await process.flights.join(object(), removal))
+        finally:
+            process.era = object()
 
     async def converse(self, key: Hashable | None, conduct: Callable[[Process], Awaitable[T]]) -> T:
         """Conduct what takes a person, once for all with an equal key; it is cancelled when the last of them leaves."""
@@ -84,8 +96,12 @@ class Desk:
         async def conversation() -> T:
             return await conduct(await self.ready())
 
-        sign_ins = self._here().sign_ins
-        return cast("T", own(await sign_ins.join(object() if key is None else key, conversation, owned=True)))
+        process = self._here()
+        try:
+            answer = await process.sign_ins.join(object() if key is None else key, conversation, owned=True)
+        finally:
+            process.era = object()
+        return cast("T", own(answer))
 
     async def _ask(self, question: Callable[[Any], T], account: str | None) -> T:
         process = self._here()
@@ -114,10 +130,11 @@ class Desk:
 
 
 class Process:
-    """What one process has made. The mutable state of its own is the application."""
+    """What one process has made. The mutable state of its own is the application and the era."""
 
     def __init__(self) -> None:
         self.application: Any = None
+        self.era: object = None  # calls share within one: who has signed in is not told what was asked before
         self.threads = ThreadPoolExecutor(THREADS, "aiomsal-msal")
         self.sign_in_threads = ThreadPoolExecutor(SIGN_IN_THREADS, "aiomsal-msal-sign-in")
         self.building = Flights[Any]()
@@ -138,8 +155,8 @@ def own(result: T) -> T:
     if kind is dict:
         items = cast("dict[Any, Any]", result)
         return cast("T", {name: value if type(value) is str else own(value) for name, value in items.items()})
-    if kind is list:
-        return cast("T", list(map(own, cast("list[Any]", result))))
+    if kind is list or kind is tuple or kind is set:
+        return cast("T", cast("Any", kind)(map(own, cast("list[Any]", result))))
     return result
 
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+import anyio
 
 from aiomsal._spawn import here
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
+    from aiomsal._spawn import Home
+
 T = TypeVar("T")
+
+LOOK_ABROAD: Final = 1.0
+"""Seconds after which one who waits looks whether the loop of the one they wait for still runs."""
 
 
 class Fence:
@@ -31,28 +38,29 @@ class Fence:
     async def work(self, account: str, submit: Callable[[], Future[T]]) -> Future[T]:
         """Have a worker thread begin work for an account, as soon as it is not leaving."""
         while isinstance(found := self._begun(account, submit), _Leaving):
-            await _settled(found.gone)
+            await _settled(found.gone, found.home)
         found.add_done_callback(lambda _: self._done(account, found))
         return found
 
     @asynccontextmanager
     async def leave(self, account: str) -> AsyncGenerator[None]:
         """In the body nobody works for this account."""
-        leaving = _Leaving(Future())
+        leaving = _Leaving(Future(), here())
         while (first := self._leave(account, leaving)) is not leaving:
-            await _settled(first.gone)
+            await _settled(first.gone, first.home)
         try:
             for future in self._workers(account):
                 await _settled(future)
             yield
         finally:
             with self._lock:
-                del self._leaving[account]
+                if self._leaving.get(account) is leaving:  # else its loop stood still, and it was passed over
+                    del self._leaving[account]
             leaving.gone.set_result(None)
 
     def _begun(self, account: str, submit: Callable[[], Future[T]]) -> Future[T] | _Leaving:
         with self._lock:
-            if (leaving := self._leaving.get(account)) is not None:
+            if (leaving := self._lasting(account)) is not None:
                 return leaving
             future = submit()
             self._working.setdefault(account, set()).add(future)
@@ -60,7 +68,15 @@ class Fence:
 
     def _leave(self, account: str, leaving: _Leaving) -> _Leaving:
         with self._lock:
-            return self._leaving.setdefault(account, leaving)
+            return self._lasting(account) or self._leaving.setdefault(account, leaving)
+
+    def _lasting(self, account: str) -> _Leaving | None:
+        """Who is leaving, on a loop that runs: of any other nobody knows whether it ever ends. Under the lock."""
+        leaving = self._leaving.get(account)
+        if leaving is not None and not leaving.home.alive():
+            leaving = None
+            del self._leaving[account]
+        return leaving
 
     def _workers(self, account: str) -> list[Future[Any]]:
         with self._lock:
@@ -76,11 +92,14 @@ class Fence:
 
 class _Leaving(NamedTuple):
     gone: Future[None]
+    home: Home
 
 
-async def _settled(future: Future[Any]) -> None:
-    """When it is done, however it ended. Leaving changes nothing for it."""
+async def _settled(future: Future[Any], whose: Home | None = None) -> None:
+    """When it is done, however it ended, or the loop that has to do it stands still. Leaving changes nothing for it."""
     home = here()
     waiter = home.waiter()
     future.add_done_callback(lambda _: home.call_soon(waiter.wake))
-    await waiter.wait()
+    while not future.done() and (whose is None or whose.alive()):
+        with anyio.move_on_after(LOOK_ABROAD):
+            await waiter.wait()

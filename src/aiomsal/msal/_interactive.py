@@ -123,6 +123,8 @@ class Receiver:
 
 
 def _listening(port: int) -> socket:
+    if type(port) is not int or not 0 <= port < 65_536:  # ValueError, as MSAL
+        raise ValueError(f"a port is a number below 65536, not {port!r}")
     try:
         return listen(port)
     except SignInError as error:

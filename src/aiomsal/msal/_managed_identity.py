@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from ._applications import Awaited
-from ._desk import Desk
+from ._desk import Desk, own
 from ._keys import key_of
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class ManagedIdentityClient(Awaited):
         http_cache: MutableMapping[str, Any] | None = None,
         client_capabilities: list[str] | None = None,
     ) -> None:
+        managed_identity, client_capabilities = copy(managed_identity), own(client_capabilities)  # as they are now
+
         def build() -> Any:
             import msal
 
