@@ -27,10 +27,10 @@ What is different from MSAL, and how to have it MSAL's way:
 - `acquire_token_by_device_flow` waits between its polls on the event loop, at least a second. Who waits for one device
   code shares the polls and the flow of whoever came first.
 - A forked child builds its application anew: pass `token_cache=` if it is to know the accounts of its parent.
-- Attributes are MSAL's to read. One that is set stays with the object here, and MSAL goes on with its own: pass it to the
-  constructor instead.
-- Each application has worker threads of its own, made when needed, 32 and 16 for sign-ins at most. Keep applications, as
-  MSAL wants it.
+- Attributes are MSAL's to read. One that is set stays with the object here, and MSAL goes on with its own: pass it to
+  the constructor instead.
+- Each application has worker threads of its own, made when needed, 32 and 16 for sign-ins at most. Keep applications,
+  as MSAL wants it.
 """
 
 from importlib import import_module
