@@ -59,6 +59,16 @@ async def test_a_credential_that_is_used_again_for_another_application_stays_the
     assert (await app.acquire_token_for_client(GRAPH))["access_token"] == "of A"
 
 
+async def test_an_assertion_that_cannot_be_awaited_is_refused_at_once(
+    fake_entra: FakeEntra, service: Application
+) -> None:
+    async def assertion() -> str:
+        return "of A"
+
+    with pytest.raises(TypeError, match="worker thread"):
+        confidential(fake_entra, service, client_credential={"client_assertion": assertion})
+
+
 async def test_whoever_has_signed_in_again_is_not_told_of_the_old_refresh(
     fake_entra: FakeEntra, program: Application
 ) -> None:

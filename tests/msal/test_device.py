@@ -102,8 +102,9 @@ async def test_when_the_last_who_waits_leaves_the_polling_stops(
     assert fake_entra.count(POLLS) == 1
 
 
+@pytest.mark.parametrize("is_async", [False, True])
 async def test_the_callers_exit_condition_is_asked_each_second(
-    fake_entra: FakeEntra, program: Application, no_waits: None
+    is_async: bool, fake_entra: FakeEntra, program: Application, no_waits: None
 ) -> None:
     app = public(fake_entra, program)
     flow = await app.initiate_device_flow(MAIL)
@@ -113,7 +114,10 @@ async def test_the_callers_exit_condition_is_asked_each_second(
         asked.append(seen)
         return len(asked) == 3
 
-    result = await app.acquire_token_by_device_flow(flow, exit_condition=enough)
+    async def enough_awaited(seen: dict[str, Any]) -> bool:
+        return enough(seen)
+
+    result = await app.acquire_token_by_device_flow(flow, exit_condition=enough_awaited if is_async else enough)
     assert result["error"] == "authorization_pending"
     assert [each is flow for each in asked] == [True] * 3
     assert fake_entra.count(POLLS) == 1

@@ -49,7 +49,7 @@ class Awaited:
         if desk is None or (name.startswith("__") and name.endswith("__")):  # copy and pickle look for these
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         if desk.built is None:
-            words = f"{type(self).__name__} is not built yet, and only then has an attribute {name!r}"
+            words = f"{type(self).__name__} has no attribute {name!r}; MSAL's are there only when it is built"
             raise AttributeError(f"{words}: `await app.ready()` first")
         return getattr(desk.built, name)
 
@@ -127,6 +127,11 @@ class ClientApplication(Awaited):
 
     def _prepare(self, arguments: dict[str, Any]) -> None:
         name = self._msals_name()
+        credential = arguments.get("client_credential")
+        if isinstance(credential, dict) and any(map(inspect.iscoroutinefunction, cast("Any", credential).values())):
+            raise TypeError(
+                "client_credential: MSAL calls a client_assertion in a worker thread, so it cannot be async"
+            )
         # As they are now: MSAL would have read them by the time its constructor returns.
         arguments = {each: value if each in _OBJECTS else own(value) for each, value in arguments.items()}
         if arguments.get("timeout") is None and not arguments.get("http_client"):
@@ -443,7 +448,8 @@ class PublicClientApplication(ClientApplication):
     ) -> Result:
         """As MSAL's, waiting on the event loop between polls: polled once for all who wait for the same code.
 
-        It ends at once when the last who waits is cancelled. An `exit_condition` is called on the event loop.
+        It ends at once when the last who waits is cancelled. An `exit_condition` is called on the event loop,
+        and may be async.
         """
         options = own(kwargs)
         code = flow.get("device_code")  # the caller may use the dict again, for another

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -45,7 +46,7 @@ async def poll(
         process: whose application is asked.
         flow: as `initiate_device_flow` returned it, and changed as MSAL changes it.
         ask: polls once, with a flow that stands for this one.
-        exit_condition: called on the event loop.
+        exit_condition: called on the event loop; it may be async.
     """
     while True:
         once = {**flow, "interval": max(1, flow.get("interval", SLOWER))}  # MSAL polls without end at an interval of 0
@@ -56,6 +57,9 @@ async def poll(
         if result.get("error") not in PENDING:
             return result
         for _ in range(max(1, flow.get("interval", SLOWER))):
-            if exit_condition(flow):
+            enough = exit_condition(flow)
+            if inspect.isawaitable(enough):  # whoever migrates makes it async, as all else
+                enough = await enough
+            if enough:
                 return result
             await sleep(1)
