@@ -116,7 +116,7 @@ class People:
                 return await self._signed_in(asked.request, instead_of or asked.request, self._asks.sign_in(asked))
             except SignInError as error:
                 if instead_of is not None:
-                    self._refused = {person: error.with_traceback(None)}
+                    self._refused = {person: copy_of(error)}
                 raise
 
     async def complete(self, flow: Mapping[str, Any], params: Mapping[str, str]) -> Token:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar, cast
 
 from . import _device
@@ -12,7 +12,7 @@ from ._keys import beside, key_of
 from ._throttle import HttpCache, Throttled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping
+    from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 
     from ._desk import Process
     from ._interactive import Receiver
@@ -294,7 +294,7 @@ class ClientApplication(Awaited):
         key = key_of("silent_with_error", scopes, account, fields, kwargs)
         return await self._silently("acquire_token_silent_with_error", key, scopes, account, fields, kwargs)
 
-    async def _silently(
+    def _silently(
         self,
         method: str,
         key: tuple[Any, ...] | None,
@@ -302,19 +302,11 @@ class ClientApplication(Awaited):
         account: Account | None,
         fields: tuple[object, ...],
         kwargs: dict[str, object],
-    ) -> Result | None:
-        authority, force_refresh, claims_challenge, forwarded_client_claims, auth_scheme = fields
-        scopes, account, kwargs = _kept(scopes), _kept(account), kwargs and own(kwargs)  # those of the key
-
-        def question(application: Any) -> Result | None:
-            options = {"authority": authority, "force_refresh": force_refresh, "claims_challenge": claims_challenge}
-            options |= _newer(forwarded_client_claims=forwarded_client_claims, auth_scheme=auth_scheme)
-            return cast(
-                "Result | None",
-                getattr(application, method)(scopes, account, **options, **_shielded(kwargs)),
-            )
-
-        return await self._desk.call(key, question, account=_home(account))
+    ) -> Awaitable[Result | None]:
+        account_kept, kwargs_kept = _kept(account), own(kwargs) if kwargs else kwargs  # those of the key
+        # Neither a coroutine more for each who waits, nor a cell for each argument: the garbage collector visits them.
+        question = partial(_silent, method, _kept(scopes), account_kept, fields, kwargs_kept)
+        return self._desk.call(key, question, account=_home(account))
 
     async def acquire_token_by_refresh_token(self, refresh_token: str, scopes: Scopes, **kwargs: object) -> Result:
         """As MSAL's. Never shared: the authority may rotate it."""
@@ -554,6 +546,20 @@ def _home(account: object) -> str | None:
     """The home account id: whose refresh token it is, under whatever name."""
     found = cast("Account", account).get("home_account_id") if hasattr(account, "get") else None
     return found if isinstance(found, str) else None
+
+
+def _silent(
+    method: str,
+    scopes: list[str],
+    account: Account | None,
+    fields: tuple[object, ...],
+    kwargs: dict[str, object],
+    application: Any,
+) -> Result | None:
+    authority, force_refresh, claims_challenge, forwarded_client_claims, auth_scheme = fields
+    options = {"authority": authority, "force_refresh": force_refresh, "claims_challenge": claims_challenge}
+    options |= _newer(forwarded_client_claims=forwarded_client_claims, auth_scheme=auth_scheme)
+    return cast("Result | None", getattr(application, method)(scopes, account, **options, **_shielded(kwargs)))
 
 
 def _kept(value: T) -> T:
