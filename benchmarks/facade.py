@@ -20,6 +20,7 @@ ROUNDS = 15
 CALLS = 1_000
 CROWD = 1_000
 CROWDS = 5
+ANN, MAIL = "ann@home.example", ["Mail.Read"]
 SCOPES = ["https://graph.microsoft.com/.default"]
 
 
@@ -30,12 +31,21 @@ def run() -> Report:
         app = msal.ConfidentialClientApplication(
             service.client_id, service.client_secret, authority=entra.authority(), http_client=entra.http_client()
         )
-        rows = asyncio.run(_run(app))
+        entra.add_user(ANN)
+        person = msal.PublicClientApplication(
+            entra.add_application(public=True).client_id, authority=entra.authority(), http_client=entra.http_client()
+        )
+        rows = asyncio.run(_run(app, entra, person))
     return Report("facade", "what does awaiting MSAL cost where its cache has the token?", tuple(rows))
 
 
-async def _run(app: msal.ConfidentialClientApplication) -> list[Row]:
+async def _run(
+    app: msal.ConfidentialClientApplication, entra: FakeEntra, person: msal.PublicClientApplication
+) -> list[Row]:
     await app.acquire_token_for_client(SCOPES)
+    flow = await person.initiate_auth_code_flow(MAIL, "http://localhost", response_mode="form_post")
+    await person.acquire_token_by_auth_code_flow(flow, entra.authorize(flow["auth_uri"], ANN).params)
+    [account] = await person.get_accounts()
     ask: Callable[..., Any] = app._desk.built.acquire_token_for_client  # MSAL's own
 
     async def facade(n: int) -> float:
@@ -66,6 +76,7 @@ async def _run(app: msal.ConfidentialClientApplication) -> list[Row]:
             "facade": (facade, CALLS),
             "hop": (hop, CALLS),
             "crowd": (gathered(lambda: app.acquire_token_for_client(SCOPES)), CROWDS),
+            "silent": (gathered(lambda: person.acquire_token_silent(MAIL, account)), CROWDS),
             "empty": (gathered(nothing), CROWDS),
         },
         ROUNDS,
@@ -78,4 +89,5 @@ async def _run(app: msal.ConfidentialClientApplication) -> list[Row]:
         Row(f"{CROWD:,} equal calls at once", median["crowd"] * 1e3, "ms"),
         Row(f"{CROWD:,} empty coroutines gathered", median["empty"] * 1e3, "ms"),
         Row("equal calls / (3 x the empty ones and one call)", median_ratio(seen["crowd"], bound), "x", 1.0),
+        Row("the same of silent calls for a user", median_ratio(seen["silent"], bound), "x", 1.0),
     ]
